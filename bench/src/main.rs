@@ -1,0 +1,2 @@
+//! Load and cost, against PgBouncer, in one run.
+fn main() {}

@@ -1,0 +1,3 @@
+//! What the operator wrote, checked. No sockets.
+pub mod model;
+pub use model::*;

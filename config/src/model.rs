@@ -1,0 +1,179 @@
+//! The checked configuration: what the rest of the house sees.
+//!
+//! Invariant: a value of these types was checked as a whole. Names that refer to other entries are
+//! indices that exist, so nobody downstream handles "no such shard".
+//!
+//! Not here: what was typed and where (`raw`), secrets' use (`wire::scram`).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub server: Server,
+    pub auth: Auth,
+    pub users: Vec<User>,
+    /// In the order of the file; names are unique.
+    pub databases: Vec<Database>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    pub listen: Vec<Listen>,
+    /// Worker threads; never 0 here (0 in the file became the number of cores).
+    pub workers: usize,
+    /// Clients connected at once, over all workers.
+    pub max_clients: usize,
+    /// From accept to the end of authentication.
+    pub login_timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    Tcp { host: String, port: u16 },
+    /// A directory; the socket is `.s.PGSQL.<port>` in it, as libpq expects.
+    Unix { directory: PathBuf, port: u16 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    Trust,
+    ScramSha256,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Auth {
+    pub method: AuthMethod,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct User {
+    pub name: String,
+    /// As typed, before "env:" and "file:" are resolved (checking touches no disk and no environment).
+    pub password: Option<Secret>,
+    /// Overrides of the database's pool.
+    pub pool: PoolOverrides,
+}
+
+/// Where a password comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Secret {
+    Plain(String),
+    /// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, checked for its form.
+    ScramVerifier(String),
+    Environment(String),
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PoolOverrides {
+    pub size: Option<u32>,
+    pub checkout_timeout: Option<Duration>,
+    pub cache_unnamed: Option<bool>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolSettings {
+    /// Server connections per user and server, over all workers. At least 1.
+    pub size: u32,
+    /// How long a client waits for a server connection before SQLSTATE 53300.
+    pub checkout_timeout: Duration,
+    /// One attempt to open and authenticate a server connection.
+    pub connect_timeout: Duration,
+    /// An idle server connection is closed after this. Zero: never.
+    pub idle_timeout: Duration,
+    /// Clients that may wait at once, per user and server.
+    pub waiting_max: usize,
+    /// Cache unnamed statements under a name on the server.
+    pub cache_unnamed: bool,
+    /// Named statements kept on one server connection; the least recently used goes first.
+    pub statements_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Database {
+    pub name: String,
+    pub shards: Vec<Shard>,
+    /// Index into `shards`.
+    pub catalog: usize,
+    /// pgherd's own role on the servers. Always there when there is more than one shard or any table.
+    pub control: Option<Control>,
+    pub distributions: Vec<Distribution>,
+    pub tables: Vec<Table>,
+    pub pool: PoolSettings,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Control {
+    pub user: String,
+    pub password: Option<Secret>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shard {
+    pub name: String,
+    pub primary: Address,
+    /// Relative share of the slots. At least 1.
+    pub weight: u32,
+    pub region: Option<String>,
+}
+
+/// `postgres://host:port/dbname` or `postgres:///dbname?host=/directory&port=5432`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// Host name, IP address, or (starting with '/') the directory of a unix socket.
+    pub host: String,
+    pub port: u16,
+    pub dbname: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Distribution {
+    pub name: String,
+    pub by: Method,
+    /// One type per key column; several for a composite key.
+    pub types: Vec<KeyType>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Hash,
+}
+
+/// The types a hash key may have. Names and aliases as PostgreSQL writes them
+/// (smallint = int2, integer = int = int4, bigint = int8, varchar = character varying, char = character = bpchar,
+/// timestamptz = timestamp with time zone, timestamp = timestamp without time zone, numeric = decimal, bool).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    SmallInt,
+    Integer,
+    BigInt,
+    Text,
+    Varchar,
+    Char,
+    Uuid,
+    Bytea,
+    Boolean,
+    Date,
+    Timestamp,
+    TimestampTz,
+    Numeric,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// `None`: found through the search path, as in PostgreSQL.
+    pub schema: Option<String>,
+    pub name: String,
+    pub placement: TablePlacement,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum TablePlacement {
+    /// Index into `Database::distributions`; as many key columns as the distribution has types.
+    Sharded { distribution: usize, key: Vec<String> },
+    /// A copy on every shard.
+    Reference,
+    /// Index into `Database::shards`.
+    Single { shard: usize },
+}

@@ -1,0 +1,1 @@
+//! Server connections: open, authenticate, lend, watch, hand back.

@@ -1,0 +1,1 @@
+//! The program `pgherd`: joins the rest of the house.

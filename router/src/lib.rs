@@ -1,0 +1,1 @@
+//! SQL text + placement -> plan. Pure: no I/O, no clock, no async runtime.
