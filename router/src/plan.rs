@@ -1,0 +1,252 @@
+//! What a statement becomes: the types between the router and the proxy that runs the plan.
+
+use std::ops::Range;
+
+use crate::refusal::Refusal;
+use crate::topology::{ShardId, Topology};
+
+/// What a statement text means, whatever its literals: made once per fingerprint and topology, then cached.
+///
+/// Immutable and `Send + Sync`. Made by `planner`.
+#[derive(Debug)]
+pub struct Template {
+    pub kind: Kind,
+    /// What it leaves behind in the session, which transaction pooling has to care for.
+    pub effect: Option<SessionEffect>,
+    /// It provably writes nothing on the server. `false` when in doubt.
+    pub read_only: bool,
+    /// It changes the schema: facts must be loaded again after its transaction.
+    pub ddl: bool,
+    /// PostgreSQL refuses it inside a transaction block (VACUUM, CREATE INDEX CONCURRENTLY, CREATE DATABASE, ...).
+    pub outside_transaction: bool,
+    /// Private to the planner.
+    pub(crate) route: crate::planner::Route,
+}
+
+/// What the session itself must understand. Everything else is `Other`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// No token at all: EmptyQueryResponse.
+    Empty,
+    /// BEGIN / START TRANSACTION that the planner understood in full.
+    Begin(Begin),
+    /// COMMIT / END [WORK|TRANSACTION] [AND [NO] CHAIN]
+    Commit { chain: bool },
+    /// ROLLBACK / ABORT [AND [NO] CHAIN]
+    Rollback { chain: bool },
+    /// Names folded as PostgreSQL folds identifiers.
+    Savepoint(String),
+    RollbackTo(String),
+    Release(String),
+    /// SET [SESSION] / RESET / SET ROLE / SET SESSION AUTHORIZATION / SET TIME ZONE, outside SET LOCAL
+    Set(SetStatement),
+    /// SET LOCAL, SET CONSTRAINTS, SET TRANSACTION: lives in the transaction.
+    SetLocal,
+    DiscardAll,
+    /// `None`: ALL
+    Deallocate(Option<String>),
+    /// COPY ... FROM STDIN into a sharded or reference table, see [`Plan::CopyFrom`]
+    CopyFrom,
+    /// COPY ... TO STDOUT
+    CopyTo,
+    Other,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Begin {
+    pub isolation: Option<Isolation>,
+    pub read_only: Option<bool>,
+    pub deferrable: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+    RepeatableRead,
+    Serializable,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetStatement {
+    /// Parameter name in lower case ("timezone" for SET TIME ZONE, "role", "session_authorization").
+    /// `value`: the text after TO or =, verbatim, without a trailing semicolon; `None`: DEFAULT.
+    Set { name: String, value: Option<String> },
+    Reset { name: String },
+    ResetAll,
+}
+
+/// Something that lives in the server's session: the client keeps that server (is pinned).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEffect {
+    TemporaryTable,
+    /// LISTEN
+    Listen,
+    /// DECLARE ... WITH HOLD
+    HoldableCursor,
+    /// pg_advisory_lock and its kin (not the _xact_ ones)
+    AdvisoryLock,
+    /// SQL PREPARE / EXECUTE
+    SqlPrepare,
+    /// LOAD, set_config(..., false), and other functions that change the session
+    Other,
+}
+
+/// A literal of the statement text, in order of appearance. Only what the lexer itself takes out of the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Literal {
+    /// Where it stands in the text, quotes and prefix included; a sign before a number is not part of it.
+    pub at: Range<u32>,
+    pub kind: LiteralKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiteralKind {
+    /// Digits only
+    Integer,
+    /// With a point, an exponent, or in hexadecimal/octal/binary
+    Numeric,
+    /// '...'; doubled quotes inside
+    String,
+    /// E'...'
+    EscapeString,
+    /// $tag$...$tag$
+    DollarString,
+    /// B'', X'', U&'', N''
+    OtherString,
+}
+
+/// Values bound to $1.. of a prepared statement. Empty for the simple protocol.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Params<'a> {
+    /// `None`: NULL.
+    pub values: &'a [Option<&'a [u8]>],
+    /// Format codes as in Bind: none (all text), one for all, or one each. 0 text, 1 binary.
+    pub formats: &'a [u16],
+    /// Type OIDs as in Parse; missing or 0: the server infers it.
+    pub types: &'a [u32],
+}
+
+/// Where a statement runs, for given values.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Plan {
+    /// Any one shard gives the answer: prefer one that the transaction holds already.
+    Any,
+    /// All rows it can touch are on this shard: bytes go through unchanged.
+    One(ShardId),
+    /// The same text on several shards.
+    Each(Each),
+    /// A different text for each shard (multi-row INSERT; INSERT ... SELECT with a filter by owner).
+    Split { parts: Vec<Part>, combine: Combine },
+    /// COPY ... FROM STDIN: rows go to their shards; see `copy::Splitter`.
+    CopyFrom(CopyPlan),
+    /// COPY ... TO STDOUT of every shard, one after the other.
+    CopyTo { shards: Vec<ShardId>, format: CopyFormat, header: bool },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Each {
+    /// At least one, ascending. With one it is like `One`, but `combine` still applies.
+    pub shards: Vec<ShardId>,
+    pub combine: Combine,
+    /// Run on the first shard alone before the others start (writes to reference tables: the first
+    /// shard's locks put concurrent writers into one order).
+    pub first_alone: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    pub shard: ShardId,
+    pub sql: String,
+    /// Parameters of the original that `sql` uses, renumbered: its $1 is the original's `params[0]` (0-based).
+    pub params: Vec<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Combine {
+    /// The union of the rows; counts in the command tag add up.
+    Union,
+    /// Every shard does the same (DDL, reference tables): the first one's answer; the others' tags must agree.
+    Same,
+    /// One row from each shard, one combination for each column.
+    Aggregate(Vec<Aggregate>),
+    /// RETURNING of a split INSERT: for each row of VALUES, the index of the part that inserts it.
+    Interleave(Vec<u16>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aggregate {
+    /// count(*) and count(x): the sum, 0 when there is none.
+    Count,
+    Sum,
+    Min,
+    Max,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyFormat {
+    Text,
+    Csv,
+    Binary,
+}
+
+/// COPY FROM STDIN into a sharded or reference table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CopyPlan {
+    /// Index into `Topology::tables`.
+    pub table: usize,
+    /// Shards that take part, ascending.
+    pub shards: Vec<ShardId>,
+    /// `None`: a reference table, every row goes to every shard.
+    pub rows: Option<CopyRows>,
+}
+
+/// How to find the key in a row of a COPY stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CopyRows {
+    pub format: CopyFormat,
+    pub delimiter: u8,
+    /// What stands for NULL.
+    pub null: Vec<u8>,
+    pub quote: u8,
+    pub escape: u8,
+    /// The first line is a header: it goes to every shard and is no row.
+    pub header: bool,
+    /// CSV: quoted or not, these columns (by position in the row) read the null string as a value (FORCE_NOT_NULL), or
+    /// a quoted null string as NULL (FORCE_NULL).
+    pub force_not_null: Vec<usize>,
+    pub force_null: Vec<usize>,
+    pub distribution: usize,
+    /// Positions of the key columns in a row.
+    pub key: Vec<usize>,
+    /// Columns in a row.
+    pub columns: usize,
+    /// Type OIDs of the key columns (how binary values are read).
+    pub key_types: Vec<u32>,
+}
+
+/// One statement of a query string.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    pub at: Range<u32>,
+    pub template: std::sync::Arc<Template>,
+    pub literals: Vec<Literal>,
+}
+
+impl Template {
+    /// Where the statement runs with these values.
+    ///
+    /// `sql` is the statement's own text (what `literals` index into).
+    ///
+    /// # Errors
+    /// [`Refusal`] when no plan is proven to give PostgreSQL's answer.
+    pub fn plan(
+        &self,
+        topology: &Topology,
+        sql: &str,
+        literals: &[Literal],
+        params: Params<'_>,
+    ) -> Result<Plan, Refusal> {
+        crate::planner::bind(self, topology, sql, literals, params)
+    }
+}

@@ -1,0 +1,25 @@
+//! Why a statement is not run: what the client sees.
+
+/// An error the client can act on. Drivers branch on `sqlstate`: it is our API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub sqlstate: &'static str,
+    /// Short, lower case, no full stop.
+    pub message: String,
+    /// Whole sentences.
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// 0A000: a shape that is not proven right over several shards.
+    pub fn unsupported(message: impl Into<String>, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        let (detail, hint) = (detail.into(), hint.into());
+        Self {
+            sqlstate: "0A000",
+            message: message.into(),
+            detail: (!detail.is_empty()).then_some(detail),
+            hint: (!hint.is_empty()).then_some(hint),
+        }
+    }
+}

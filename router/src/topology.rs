@@ -1,0 +1,89 @@
+//! Shards, tables and who owns which slot: an immutable snapshot that planning reads.
+//!
+//! Invariant: built whole, never changed; a new epoch or a new schema is a new `Topology`.
+
+use std::collections::{HashMap, HashSet};
+
+use pgherd_config::KeyType;
+
+/// Index into [`Topology::shards`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+/// Slots of a hash distribution. Fixed for ever: it is in the catalog of every herd.
+pub const SLOTS: usize = 16384;
+
+#[derive(Debug, Clone)]
+pub struct Topology {
+    pub database: String,
+    /// Names, in the order of the configuration. Never empty. `ShardId(0)` is the first shard.
+    pub shards: Vec<String>,
+    pub distributions: Vec<Distribution>,
+    /// Configured tables: sharded, reference, or on a named shard.
+    pub tables: Vec<Table>,
+    pub facts: Facts,
+    pub epoch: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct Distribution {
+    pub name: String,
+    pub types: Vec<KeyType>,
+    /// Owner of each slot; `SLOTS` entries.
+    pub owners: Box<[ShardId]>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// As configured; `None`: any schema of the search path.
+    pub schema: Option<String>,
+    pub name: String,
+    pub placement: Placement,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Placement {
+    /// `key`: column names, as many as the distribution has types.
+    Sharded { distribution: usize, key: Vec<String> },
+    Reference,
+    Single(ShardId),
+}
+
+/// What the servers' own catalogs say. Empty when not loaded (a table may not exist yet).
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// By index into `Topology::tables`.
+    pub tables: HashMap<usize, TableFacts>,
+    /// Views and materialised views (unqualified names) that, directly or not, read a sharded or reference table.
+    pub derived_relations: HashSet<String>,
+    /// Functions outside pg_catalog (and not members of an extension) that are not immutable, by unqualified name.
+    pub user_functions: HashSet<String>,
+    /// Function names whose every overload, in any schema, is immutable.
+    pub immutable_functions: HashSet<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct TableFacts {
+    /// The schema it was found in.
+    pub schema: String,
+    /// In attribute order, without dropped columns.
+    pub columns: Vec<ColumnFacts>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ColumnFacts {
+    pub name: String,
+    /// Type OID (pg_attribute.atttypid); for a domain, its base type.
+    pub type_oid: u32,
+    /// As `format_type(atttypid, NULL)` prints it.
+    pub type_name: String,
+    pub not_null: bool,
+    /// Its default draws from a sequence (serial, identity, nextval).
+    pub from_sequence: bool,
+    /// It has a default that is not immutable and not a sequence (now(), random(), gen_random_uuid()).
+    pub default_not_immutable: bool,
+    /// Generated always as (...) stored.
+    pub generated: bool,
+    /// A collation under which equal does not mean the same bytes.
+    pub nondeterministic_collation: bool,
+}
