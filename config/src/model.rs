@@ -28,11 +28,17 @@ pub struct Server {
     pub login_timeout: Duration,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Listen {
-    Tcp { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+    },
     /// A directory; the socket is `.s.PGSQL.<port>` in it, as libpq expects.
-    Unix { directory: PathBuf, port: u16 },
+    Unix {
+        directory: PathBuf,
+        port: u16,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +61,8 @@ pub struct User {
     pub pool: PoolOverrides,
 }
 
-/// Where a password comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a password comes from. `Debug` (in `secret`) does not print it.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
     Plain(String),
     /// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, checked for its form.

@@ -1,0 +1,444 @@
+//! What only several settings together can break, and the step from what was typed to what is meant.
+//!
+//! Invariant: `None` is returned only after a problem was reported. A `Bad` field was reported by `raw`;
+//! nothing here reports its consequences a second time.
+//!
+//! Pure: neither network nor disk. Whether a secret's source exists is seen when serving starts.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::time::Duration;
+
+use crate::document::{At, Field, did_you_mean};
+use crate::model::*;
+use crate::problems::Draft;
+use crate::raw::*;
+
+/// Names of the console, see the design's section 10.
+const CONSOLE: &[&str] = &["pgherd", "pgbouncer"];
+
+/// Defaults of `[server]` and `[pool]`; said to the operator in `raw`.
+const MAX_CLIENTS: u64 = 10_000;
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+const LISTEN_HOST: &str = "127.0.0.1";
+const LISTEN_PORT: u16 = 6432;
+const SIZE: u64 = 20;
+const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+const WAITING_MAX: u64 = 10_000;
+const STATEMENTS_MAX: u64 = 500;
+
+pub(crate) fn config(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Config> {
+    // Everything first, `?` afterwards: a problem in one part must not hide those of another.
+    let server = server(&raw.server, problems);
+    let auth = auth(&raw.auth);
+    let users = users(raw, problems);
+    let databases = databases(raw, problems);
+    Some(Config { server: server?, auth: auth?, users: users?, databases: databases? })
+}
+
+/// The value, or the default when there is none; `None` when it is bad.
+fn or<T: Clone>(field: &Field<T>, default: T) -> Option<T> {
+    match field {
+        Field::Given(given) => Some(given.value.clone()),
+        Field::Absent => Some(default),
+        Field::Bad => None,
+    }
+}
+
+/// Bounds are checked in `raw`, so every number fits.
+fn small<T: TryFrom<u64>>(number: u64) -> Option<T> {
+    T::try_from(number).ok()
+}
+
+/// Reports the second of two equal values. `what` is the subject: `user "app"`.
+struct Unique<K> {
+    first: HashMap<K, usize>,
+}
+
+impl<K: Eq + Hash> Unique<K> {
+    fn new() -> Self {
+        Self { first: HashMap::new() }
+    }
+
+    fn add(&mut self, key: K, at: usize, problems: &mut Draft<'_>, what: impl FnOnce() -> String) {
+        match self.first.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(at);
+            }
+            Entry::Occupied(entry) => {
+                let line = problems.place(*entry.get()).line;
+                problems.push(at, format!("{} again; it is already in line {line}", what()));
+            }
+        }
+    }
+}
+
+fn server(raw: &RawServer, problems: &mut Draft<'_>) -> Option<Server> {
+    let listen = match &raw.listen {
+        Field::Given(list) if list.value.is_empty() => {
+            problems.push(list.at, "server.listen is empty: nobody could connect");
+            None
+        }
+        Field::Given(list) => {
+            let mut unique = Unique::new();
+            for listen in &list.value {
+                unique.add(listen.value.clone(), listen.at, problems, || {
+                    "server.listen has this address".into()
+                });
+            }
+            Some(list.value.iter().map(|listen| listen.value.clone()).collect())
+        }
+        Field::Absent => Some(vec![Listen::Tcp { host: LISTEN_HOST.into(), port: LISTEN_PORT }]),
+        Field::Bad => None,
+    };
+    let workers = match or(&raw.workers, 0)? {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => small(workers)?,
+    };
+    Some(Server {
+        listen: listen?,
+        workers,
+        max_clients: small(or(&raw.max_clients, MAX_CLIENTS)?)?,
+        login_timeout: or(&raw.login_timeout, LOGIN_TIMEOUT)?,
+    })
+}
+
+fn auth(raw: &RawAuth) -> Option<Auth> {
+    Some(Auth { method: or(&raw.method, AuthMethod::ScramSha256)? })
+}
+
+fn users(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Vec<User>> {
+    let must_prove = or(&raw.auth.method, AuthMethod::ScramSha256) == Some(AuthMethod::ScramSha256);
+    let entries = match &raw.users {
+        Field::Given(entries) => entries.value.as_slice(),
+        Field::Absent => &[],
+        Field::Bad => return None,
+    };
+    if entries.is_empty() && must_prove {
+        let at = raw.users.given().map_or(raw.at, |users| users.at);
+        problems.push(at, "no [[users]]: with auth.method = \"scram-sha-256\" nobody could log in");
+    }
+    let mut names = Unique::new();
+    for user in entries {
+        let Some(name) = user.name.given() else { continue };
+        names.add(&name.value, name.at, problems, || format!("user {:?}", name.value));
+    }
+    for user in entries {
+        if must_prove && matches!(user.password, Field::Absent) {
+            let who = user.name.value().map_or(String::new(), |name| format!(" {name:?}"));
+            problems.push(
+                user.at,
+                format!("user{who} has no password, which auth.method = \"scram-sha-256\" needs"),
+            );
+        }
+    }
+    entries.iter().map(user).collect()
+}
+
+fn user(raw: &RawUser) -> Option<User> {
+    let password = match &raw.password {
+        Field::Given(password) => Some(password.value.clone()),
+        Field::Absent => None,
+        Field::Bad => return None,
+    };
+    Some(User {
+        name: raw.name.value()?.clone(),
+        password,
+        pool: PoolOverrides {
+            size: raw.pool.size.value().and_then(|size| small(*size)),
+            checkout_timeout: raw.pool.checkout_timeout.value().copied(),
+            cache_unnamed: raw.pool.cache_unnamed.value().copied(),
+        },
+    })
+}
+
+fn databases(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Vec<Database>> {
+    let entries = match &raw.databases {
+        Field::Given(entries) => entries.value.as_slice(),
+        Field::Absent => &[],
+        Field::Bad => return None,
+    };
+    if entries.is_empty() {
+        let at = raw.databases.given().map_or(raw.at, |databases| databases.at);
+        problems.push(at, "no database: add [databases.NAME] with its [[databases.NAME.shards]]");
+    }
+    // Not `collect` alone: it would stop at the first database with a problem.
+    let checked: Vec<_> = entries.iter().map(|entry| database(entry, &raw.pool, problems)).collect();
+    checked.into_iter().collect()
+}
+
+fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> Option<Database> {
+    let name = &raw.name.value;
+    if CONSOLE.contains(&name.as_str()) {
+        problems.push(raw.name.at, format!("database {name:?} is pgherd's own console; choose another name"));
+    }
+    if let Err(reason) = crate::values::name_in_bounds(name) {
+        problems.push(raw.name.at, format!("the name of a database {reason}"));
+    }
+    let (shards, shards_good) = match &raw.shards {
+        Field::Given(shards) => (shards.value.as_slice(), true),
+        Field::Absent => (&[][..], true),
+        Field::Bad => (&[][..], false),
+    };
+    if shards.is_empty() && shards_good {
+        let name = format!("databases.{name}.shards");
+        problems.push(raw.at, format!("database {:?} has no shard: add [[{name}]]", raw.name.value));
+    }
+    shards_are_distinct(shards, problems);
+
+    let catalog = match &raw.catalog {
+        Field::Given(catalog) => find_shard(catalog, "catalog", shards, problems),
+        Field::Absent => Some(0),
+        Field::Bad => None,
+    };
+    let control = control(raw, shards.len(), problems);
+    let distributions: Vec<_> = raw.distributions.iter().map(distribution).collect();
+    let tables = tables(raw, shards, problems);
+
+    Some(Database {
+        name: name.clone(),
+        shards: shards.iter().map(shard).collect::<Option<_>>()?,
+        catalog: catalog?,
+        control: control?,
+        distributions: distributions.into_iter().collect::<Option<_>>()?,
+        tables: tables?,
+        pool: pool(&raw.pool, defaults)?,
+    })
+}
+
+fn shards_are_distinct(shards: &[RawShard], problems: &mut Draft<'_>) {
+    let mut names = Unique::new();
+    let mut primaries = Unique::new();
+    for shard in shards {
+        if let Some(name) = shard.name.given() {
+            names.add(&name.value, name.at, problems, || format!("shard {:?}", name.value));
+        }
+        if let Some(primary) = shard.primary.given() {
+            // One database twice: each of its rows would be counted twice.
+            let Address { host, port, dbname } = &primary.value;
+            let key = (host.to_ascii_lowercase(), *port, dbname);
+            primaries.add(key, primary.at, problems, || {
+                format!("database {dbname:?} at {host}:{port} is a shard")
+            });
+        }
+    }
+}
+
+/// The index of a shard that another setting names. `None`: reported, or the shards could not be read.
+fn find_shard(
+    wanted: &At<String>,
+    what: &str,
+    shards: &[RawShard],
+    problems: &mut Draft<'_>,
+) -> Option<usize> {
+    let found = shards.iter().position(|shard| shard.name.value() == Some(&wanted.value));
+    // A shard whose name could not be read may be the one that was meant.
+    if found.is_none() && !shards.is_empty() && shards.iter().all(|shard| shard.name.given().is_some()) {
+        let known = shards.iter().filter_map(|shard| shard.name.value()).map(String::as_str);
+        let advice = did_you_mean(&wanted.value, known);
+        problems.push(
+            wanted.at,
+            format!("{what} names the shard {:?}, which is not there{advice}", wanted.value),
+        );
+    }
+    found
+}
+
+fn control(raw: &RawDatabase, shards: usize, problems: &mut Draft<'_>) -> Option<Option<Control>> {
+    let name = &raw.name.value;
+    match &raw.control {
+        Field::Bad => None,
+        Field::Given(control) => {
+            let password = match &control.value.password {
+                Field::Given(password) => Some(password.value.clone()),
+                Field::Absent => None,
+                Field::Bad => return None,
+            };
+            Some(Some(Control { user: control.value.user.value()?.clone(), password }))
+        }
+        Field::Absent => {
+            let why = match (shards > 1, !raw.tables.is_empty()) {
+                (true, _) => "more than one shard",
+                (false, true) => "tables",
+                (false, false) => return Some(None),
+            };
+            problems.push(
+                raw.at,
+                format!("database {name:?} has {why} and needs control = {{ user = ..., password = ... }}"),
+            );
+            None
+        }
+    }
+}
+
+fn shard(raw: &RawShard) -> Option<Shard> {
+    Some(Shard {
+        name: raw.name.value()?.clone(),
+        primary: raw.primary.value()?.clone(),
+        weight: small(or(&raw.weight, 1)?)?,
+        region: raw.region.value().cloned(),
+    })
+}
+
+fn distribution(raw: &RawDistribution) -> Option<Distribution> {
+    let types = raw.types.value()?;
+    Some(Distribution {
+        name: raw.name.value.clone(),
+        by: *raw.by.value()?,
+        types: types.iter().map(|key_type| key_type.value).collect(),
+    })
+}
+
+fn tables(raw: &RawDatabase, shards: &[RawShard], problems: &mut Draft<'_>) -> Option<Vec<Table>> {
+    for distribution in &raw.distributions {
+        if let Some(types) = distribution.types.given().filter(|types| types.value.is_empty()) {
+            problems.push(types.at, format!("distribution {:?} has no type", distribution.name.value));
+        }
+    }
+    let mut names = Unique::new();
+    for table in &raw.tables {
+        if let Some(name) = table.name.given() {
+            names.add(&name.value.0, name.at, problems, || table.path.clone());
+        }
+    }
+    let checked: Vec<_> = raw.tables.iter().map(|table| self::table(table, raw, shards, problems)).collect();
+    checked.into_iter().collect()
+}
+
+fn table(
+    raw: &RawTable,
+    database: &RawDatabase,
+    shards: &[RawShard],
+    problems: &mut Draft<'_>,
+) -> Option<Table> {
+    let placement = placement(raw, database, shards, problems);
+    let mut names = raw.name.value()?.0.clone();
+    let name = names.pop()?;
+    Some(Table { schema: names.pop(), name, placement: placement? })
+}
+
+fn placement(
+    raw: &RawTable,
+    database: &RawDatabase,
+    shards: &[RawShard],
+    problems: &mut Draft<'_>,
+) -> Option<TablePlacement> {
+    const ONE_OF: &str = "{ distribution = ..., key = ... }, { reference = true } or { shard = ... }";
+    let path = &raw.path;
+    if !raw.readable {
+        return None;
+    }
+    let said = |absent: bool, name: &'static str| (!absent).then_some(name);
+    let said: Vec<&str> = [
+        said(matches!(raw.distribution, Field::Absent), "distribution"),
+        said(matches!(raw.reference, Field::Absent), "reference"),
+        said(matches!(raw.shard, Field::Absent), "shard"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    match said.as_slice() {
+        [] => {
+            problems.push(raw.at, format!("{path} must have one of {ONE_OF}"));
+            return None;
+        }
+        [_] => {}
+        several => {
+            problems.push(
+                raw.at,
+                format!("{path} has {}, but must have only one of them", several.join(" and ")),
+            );
+            return None;
+        }
+    }
+    if let Some(wanted) = raw.distribution.given() {
+        return sharded(raw, wanted, database, problems);
+    }
+    // Under a bad distribution, a key is not the mistake.
+    if let (Field::Absent, Some(key)) = (&raw.distribution, raw.key.given()) {
+        problems.push(key.at, format!("{path} has a key, which only a table with a distribution has"));
+        return None;
+    }
+    if let Some(reference) = raw.reference.given() {
+        if reference.value {
+            return Some(TablePlacement::Reference);
+        }
+        problems.push(reference.at, format!("{path} must have one of {ONE_OF}"));
+        return None;
+    }
+    let wanted = raw.shard.given()?;
+    Some(TablePlacement::Single { shard: find_shard(wanted, path, shards, problems)? })
+}
+
+fn sharded(
+    raw: &RawTable,
+    wanted: &At<String>,
+    database: &RawDatabase,
+    problems: &mut Draft<'_>,
+) -> Option<TablePlacement> {
+    let path = &raw.path;
+    let known = &database.distributions;
+    let found = known.iter().position(|distribution| distribution.name.value == wanted.value);
+    if found.is_none() {
+        let advice = did_you_mean(&wanted.value, known.iter().map(|known| known.name.value.as_str()));
+        problems.push(
+            wanted.at,
+            format!("{path} names the distribution {:?}, which is not there{advice}", wanted.value),
+        );
+    }
+    let key = match &raw.key {
+        Field::Given(key) => key,
+        Field::Absent => {
+            problems.push(raw.at, format!("{path} has a distribution, but no key"));
+            return None;
+        }
+        Field::Bad => return None,
+    };
+    let mut columns = Unique::new();
+    for column in &key.value {
+        columns.add(&column.value, column.at, problems, || {
+            format!("{path} has the key column {:?}", column.value)
+        });
+    }
+    let distribution = found?;
+    if let Some(types) = known[distribution].types.value() {
+        let (columns, types) = (key.value.len(), types.len());
+        if columns != types {
+            problems.push(
+                key.at,
+                format!(
+                    "{path} has a key of {}, but distribution {:?} has {}",
+                    counted(columns, "column"),
+                    wanted.value,
+                    counted(types, "type")
+                ),
+            );
+        }
+    }
+    let key = key.value.iter().map(|column| column.value.clone()).collect();
+    Some(TablePlacement::Sharded { distribution, key })
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+/// A key of the database's pool, else of `[pool]`, else the default.
+fn pool(own: &RawPool, shared: &RawPool) -> Option<PoolSettings> {
+    fn over<T: Clone>(own: &Field<T>, shared: &Field<T>, default: T) -> Option<T> {
+        or(own, or(shared, default)?)
+    }
+    Some(PoolSettings {
+        size: small(over(&own.size, &shared.size, SIZE)?)?,
+        checkout_timeout: over(&own.checkout_timeout, &shared.checkout_timeout, CHECKOUT_TIMEOUT)?,
+        connect_timeout: over(&own.connect_timeout, &shared.connect_timeout, CONNECT_TIMEOUT)?,
+        idle_timeout: over(&own.idle_timeout, &shared.idle_timeout, IDLE_TIMEOUT)?,
+        waiting_max: small(over(&own.waiting_max, &shared.waiting_max, WAITING_MAX)?)?,
+        cache_unnamed: over(&own.cache_unnamed, &shared.cache_unnamed, true)?,
+        statements_max: small(over(&own.statements_max, &shared.statements_max, STATEMENTS_MAX)?)?,
+    })
+}

@@ -1,0 +1,495 @@
+//! The settings as they are typed: their names, units, defaults and bounds, and where each one stands.
+//!
+//! Invariant: what is `Given` here is right by itself; what was wrong or missing is `Bad`, and its problem
+//! is reported. Every key of the design is either read here or refused by name as not supported yet.
+//!
+//! Not here: what needs several settings (`check`).
+//!
+//! The manual's table of settings is made from the comments of these fields.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::document::{At, Field, Section};
+use crate::model::{Address, AuthMethod, KeyType, Listen, Method, Secret};
+use crate::problems::Draft;
+use crate::values::{self, Identifiers};
+
+const WORKERS: RangeInclusive<u64> = 0..=1024;
+const CLIENTS: RangeInclusive<u64> = 1..=1_000_000;
+/// The upper end is PostgreSQL's own bound for max_connections.
+const POOL_SIZE: RangeInclusive<u64> = 1..=262_143;
+const WAITING: RangeInclusive<u64> = 0..=1_000_000;
+const STATEMENTS: RangeInclusive<u64> = 1..=100_000;
+const WEIGHT: RangeInclusive<u64> = 1..=10_000;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+const LOGIN_TIMEOUT: RangeInclusive<Duration> = MILLISECOND..=HOUR;
+const CHECKOUT_TIMEOUT: RangeInclusive<Duration> = MILLISECOND..=DAY;
+const CONNECT_TIMEOUT: RangeInclusive<Duration> = MILLISECOND..=HOUR;
+const IDLE_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=DAY;
+
+/// Sections of the design that a database or the whole file may have one day.
+const SECTIONS_NOT_YET: &[&str] =
+    &["gather", "cross_shard_commit", "cross_shard_reads", "failover", "replica"];
+
+pub(crate) struct RawConfig {
+    /// Where the whole file's own problems are reported.
+    pub at: usize,
+    pub server: RawServer,
+    pub auth: RawAuth,
+    /// `[[users]]`: who may connect, and with which password. With `auth.method = "trust"` anybody may,
+    /// listed or not.
+    pub users: Field<Vec<RawUser>>,
+    pub pool: RawPool,
+    /// `[databases.NAME]`: one for each database that clients may name. At least one.
+    pub databases: Field<Vec<RawDatabase>>,
+}
+
+/// `[server]`: the program and its sockets.
+#[derive(Default)]
+pub(crate) struct RawServer {
+    /// Where clients connect: "host:port", "[::1]:6432", or "unix:/directory" with the port that names the
+    /// socket, "unix:/directory:6432". Port: 1 to 65535, for a socket 6432 unless given.
+    /// Default: ["127.0.0.1:6432"].
+    pub listen: Field<Vec<At<Listen>>>,
+
+    /// Threads that serve clients, 0 to 1024; 0 means one per core. Default: 0.
+    pub workers: Field<u64>,
+
+    /// Clients connected at once, 1 to 1000000; the next is refused with SQLSTATE 53300. Default: 10000.
+    pub max_clients: Field<u64>,
+
+    /// From accepting a client to the end of its authentication. With a unit, "1ms" to "1h".
+    /// Default: "60s".
+    pub login_timeout: Field<Duration>,
+}
+
+/// `[auth]`: how clients prove who they are.
+#[derive(Default)]
+pub(crate) struct RawAuth {
+    /// "scram-sha-256", or "trust" for no proof at all. Default: "scram-sha-256".
+    pub method: Field<AuthMethod>,
+}
+
+/// `[[users]]`: one client user, with overrides of its databases' pools.
+pub(crate) struct RawUser {
+    /// As the client sends it: 1 to 63 bytes, exact in case. Required, unique.
+    pub name: Field<String>,
+
+    /// The password itself, a SCRAM-SHA-256 verifier as in `pg_authid`, "env:NAME" for an environment
+    /// variable, or "file:/path" for a file; both are read when serving starts. Required unless
+    /// `auth.method = "trust"`.
+    pub password: Field<Secret>,
+
+    /// `size`, `checkout_timeout` and `cache_unnamed`, beside the name. Default: the database's pool.
+    pub pool: RawPool,
+
+    pub at: usize,
+}
+
+/// `[pool]`: server connections. `[databases.NAME.pool]` overrides each key for one database, a
+/// `[[users]]` entry some of them for one user.
+#[derive(Default)]
+pub(crate) struct RawPool {
+    /// Server connections per user and server, over all threads: 1 to 262143. Default: 20.
+    pub size: Field<u64>,
+
+    /// How long a client waits for a server connection before SQLSTATE 53300. With a unit, "1ms" to "1d".
+    /// Default: "5s".
+    pub checkout_timeout: Field<Duration>,
+
+    /// One attempt to open and authenticate a server connection. With a unit, "1ms" to "1h". Default: "5s".
+    pub connect_timeout: Field<Duration>,
+
+    /// A server connection idle for this long is closed. With a unit, up to "1d"; "0s" means never.
+    /// Default: "10m".
+    pub idle_timeout: Field<Duration>,
+
+    /// Clients waiting for a server connection at once, per user and server: 0 to 1000000; the next is
+    /// refused at once. Default: 10000.
+    pub waiting_max: Field<u64>,
+
+    /// Whether unnamed statements are kept on the servers under a name, so that they are planned once.
+    /// Default: true.
+    pub cache_unnamed: Field<bool>,
+
+    /// Statements kept on one server connection, 1 to 100000; beyond it the least recently used goes.
+    /// Default: 500.
+    pub statements_max: Field<u64>,
+}
+
+/// `[databases.NAME]`: what a client sees as one database. "pgherd" and "pgbouncer" are the console's.
+pub(crate) struct RawDatabase {
+    pub name: At<String>,
+
+    /// Name of the shard that keeps pgherd's own tables. Default: the first shard.
+    pub catalog: Field<String>,
+
+    /// pgherd's own role on the servers: catalog, health, moves. Required with more than one shard, or with
+    /// tables.
+    pub control: Field<RawControl>,
+
+    /// `[databases.NAME.pool]`: overrides of `[pool]`.
+    pub pool: RawPool,
+
+    /// `[[databases.NAME.shards]]`: the servers, at least one. A table that is not listed lives on the
+    /// first.
+    pub shards: Field<Vec<RawShard>>,
+
+    /// `[databases.NAME.distributions.D]`: how rows are spread. Tables of one distribution keep equal keys
+    /// on one shard.
+    pub distributions: Vec<RawDistribution>,
+
+    /// `[databases.NAME.tables]`: "table" or "schema.table", as SQL writes it without folding case.
+    pub tables: Vec<RawTable>,
+
+    /// The section's header.
+    pub at: usize,
+}
+
+/// `control = { user, password }` of a database.
+pub(crate) struct RawControl {
+    /// Role name on the servers. Required.
+    pub user: Field<String>,
+
+    /// As a user's password, but never a verifier: pgherd has to prove itself with it. Default: none.
+    pub password: Field<Secret>,
+}
+
+/// `[[databases.NAME.shards]]`: one server.
+pub(crate) struct RawShard {
+    /// Letters, digits, "_", "-" and ".", 1 to 63 bytes. Required, unique in the database.
+    pub name: Field<String>,
+
+    /// "postgres://host:port/dbname", or "postgres:///dbname?host=/directory&port=5432" for a unix socket.
+    /// Port: 5432 unless given. Without user and password. Required.
+    pub primary: Field<Address>,
+
+    /// Relative share of the data, 1 to 10000. Default: 1.
+    pub weight: Field<u64>,
+
+    /// Where the server stands, for people and for geographic placement. Default: none.
+    pub region: Field<String>,
+}
+
+/// `[databases.NAME.distributions.D]`: the method and the key's types.
+pub(crate) struct RawDistribution {
+    /// Letters, digits, "_", "-" and ".", 1 to 63 bytes.
+    pub name: At<String>,
+
+    /// "hash". Required.
+    pub by: Field<Method>,
+
+    /// The key's type as PostgreSQL names it, without a modifier; an array for a composite key. One of
+    /// smallint, integer, bigint, text, varchar, char, uuid, bytea, boolean, date, timestamp, timestamptz,
+    /// numeric. Required.
+    pub types: Field<Vec<At<KeyType>>>,
+}
+
+/// One line of `[databases.NAME.tables]`.
+pub(crate) struct RawTable {
+    /// Schema and table, or the table alone. `Bad` when the name is no name.
+    pub name: Field<Identifiers>,
+
+    /// Name of a distribution of this database; needs `key`.
+    pub distribution: Field<String>,
+
+    /// The column that places a row; an array for a composite key. As many as the distribution has types.
+    pub key: Field<Vec<At<String>>>,
+
+    /// `true`: a copy on every shard.
+    pub reference: Field<bool>,
+
+    /// Name of the only shard that has the table.
+    pub shard: Field<String>,
+
+    /// The table's name.
+    pub at: usize,
+    /// How problems call the table.
+    pub path: String,
+    /// Whether its value was a table at all; if not, that is reported.
+    pub readable: bool,
+}
+
+impl RawConfig {
+    pub fn read(mut root: Section<'_>, problems: &mut Draft<'_>) -> Self {
+        let config = Self {
+            at: root.at,
+            server: in_section(&mut root, "server", problems, RawServer::read),
+            auth: in_section(&mut root, "auth", problems, RawAuth::read),
+            users: in_sections(&mut root, "users", problems, RawUser::read),
+            pool: in_section(&mut root, "pool", problems, RawPool::read),
+            databases: match root.section("databases", problems) {
+                Field::Given(At { at, value: mut section }) => {
+                    let value = section
+                        .named(problems)
+                        .into_iter()
+                        .filter_map(|(name, section)| Some(RawDatabase::read(name, section?, problems)))
+                        .collect();
+                    Field::Given(At { at, value })
+                }
+                Field::Absent => Field::Absent,
+                Field::Bad => Field::Bad,
+            },
+        };
+        root.not_yet(SECTIONS_NOT_YET, problems);
+        root.finish(problems);
+        config
+    }
+}
+
+impl RawServer {
+    fn read(mut section: Section<'_>, problems: &mut Draft<'_>) -> Self {
+        let server = Self {
+            listen: section.list("listen", false, problems, values::listen),
+            workers: section.value("workers", problems, values::integer(WORKERS)),
+            max_clients: section.value("max_clients", problems, values::integer(CLIENTS)),
+            login_timeout: section.value("login_timeout", problems, values::duration(LOGIN_TIMEOUT)),
+        };
+        section.value("http", problems, |value| match values::text(value)?.as_str() {
+            "" => Ok(()),
+            _ => Err("is not supported yet".into()),
+        });
+        section.not_yet(&["tls", "admins"], problems);
+        section.finish(problems);
+        server
+    }
+}
+
+impl RawAuth {
+    fn read(mut section: Section<'_>, problems: &mut Draft<'_>) -> Self {
+        let method = section.value("method", problems, |value| match values::text(value)?.as_str() {
+            "trust" => Ok(AuthMethod::Trust),
+            "scram-sha-256" => Ok(AuthMethod::ScramSha256),
+            later @ ("md5" | "cert" | "hba") => Err(format!("= \"{later}\" is not supported yet")),
+            other => Err(format!("must be \"trust\" or \"scram-sha-256\", but is {other:?}")),
+        });
+        section.not_yet(&["query", "file"], problems);
+        section.finish(problems);
+        Self { method }
+    }
+}
+
+impl RawUser {
+    fn read(mut section: Section<'_>, problems: &mut Draft<'_>) -> Self {
+        let user = Self {
+            name: section.required("name", problems, values::role),
+            password: section.value("password", problems, values::secret),
+            pool: RawPool {
+                size: section.value("size", problems, values::integer(POOL_SIZE)),
+                checkout_timeout: section.value(
+                    "checkout_timeout",
+                    problems,
+                    values::duration(CHECKOUT_TIMEOUT),
+                ),
+                cache_unnamed: section.value("cache_unnamed", problems, values::boolean),
+                ..RawPool::default()
+            },
+            at: section.at,
+        };
+        section.value("mode", problems, pool_mode);
+        section.elsewhere(
+            &["connect_timeout", "idle_timeout", "waiting_max", "statements_max"],
+            "in [pool] and [databases.NAME.pool]",
+            problems,
+        );
+        section.finish(problems);
+        user
+    }
+}
+
+impl RawPool {
+    fn read(mut section: Section<'_>, problems: &mut Draft<'_>) -> Self {
+        let pool = Self {
+            size: section.value("size", problems, values::integer(POOL_SIZE)),
+            checkout_timeout: section.value("checkout_timeout", problems, values::duration(CHECKOUT_TIMEOUT)),
+            connect_timeout: section.value("connect_timeout", problems, values::duration(CONNECT_TIMEOUT)),
+            idle_timeout: section.value("idle_timeout", problems, values::duration(IDLE_TIMEOUT)),
+            waiting_max: section.value("waiting_max", problems, values::integer(WAITING)),
+            cache_unnamed: section.value("cache_unnamed", problems, values::boolean),
+            statements_max: section.value("statements_max", problems, values::integer(STATEMENTS)),
+        };
+        section.value("mode", problems, pool_mode);
+        section.not_yet(&["pinned_max"], problems);
+        section.finish(problems);
+        pool
+    }
+}
+
+fn pool_mode(value: &toml::de::DeValue<'_>) -> Result<(), String> {
+    match values::text(value)?.as_str() {
+        "transaction" => Ok(()),
+        later @ ("session" | "statement") => Err(format!("= \"{later}\" is not supported yet")),
+        other => Err(format!("must be \"transaction\", but is {other:?}")),
+    }
+}
+
+impl RawDatabase {
+    fn read(name: At<String>, mut section: Section<'_>, problems: &mut Draft<'_>) -> Self {
+        let database = Self {
+            name,
+            catalog: section.value("catalog", problems, values::text),
+            control: match section.section("control", problems) {
+                Field::Given(At { at, value }) => {
+                    Field::Given(At { at, value: RawControl::read(value, problems) })
+                }
+                Field::Absent => Field::Absent,
+                Field::Bad => Field::Bad,
+            },
+            pool: in_section(&mut section, "pool", problems, RawPool::read),
+            shards: in_sections(&mut section, "shards", problems, RawShard::read),
+            distributions: in_named(&mut section, "distributions", problems, RawDistribution::read),
+            tables: in_named(&mut section, "tables", problems, RawTable::read),
+            at: section.at,
+        };
+        section.not_yet(&["indexes"], problems);
+        section.not_yet(SECTIONS_NOT_YET, problems);
+        section.finish(problems);
+        database
+    }
+}
+
+impl RawControl {
+    fn read(mut section: Section<'_>, problems: &mut Draft<'_>) -> Self {
+        let control = Self {
+            user: section.required("user", problems, values::role),
+            password: section.value("password", problems, |value| match values::secret(value)? {
+                Secret::ScramVerifier(_) => {
+                    Err("must be the password itself: a SCRAM verifier only checks others".into())
+                }
+                secret => Ok(secret),
+            }),
+        };
+        section.finish(problems);
+        control
+    }
+}
+
+impl RawShard {
+    fn read(mut section: Section<'_>, problems: &mut Draft<'_>) -> Self {
+        let shard = Self {
+            name: section.required("name", problems, |value| values::label(&values::text(value)?)),
+            primary: section.required("primary", problems, values::address),
+            weight: section.value("weight", problems, values::integer(WEIGHT)),
+            region: section.value("region", problems, |value| values::label(&values::text(value)?)),
+        };
+        section.value("replicas", problems, |value| match value {
+            toml::de::DeValue::Array(items) if items.is_empty() => Ok(()),
+            _ => Err("is not supported yet".into()),
+        });
+        section.finish(problems);
+        shard
+    }
+}
+
+impl RawDistribution {
+    fn read(name: At<String>, section: Option<Section<'_>>, problems: &mut Draft<'_>) -> Self {
+        if let Err(reason) = values::label(&name.value) {
+            problems.push(name.at, format!("the name of a distribution {reason}"));
+        }
+        let Some(mut section) = section else { return Self { name, by: Field::Bad, types: Field::Bad } };
+        let by = section.required("by", problems, |value| match values::text(value)?.as_str() {
+            "hash" => Ok(Method::Hash),
+            later @ ("range" | "list" | "directory") => Err(format!("= \"{later}\" is not supported yet")),
+            other => Err(format!("must be \"hash\", but is {other:?}")),
+        });
+        let mut types = section.list("type", true, problems, values::key_type);
+        if let Field::Absent = types {
+            problems.push(section.at, format!("{} is missing", section.name("type")));
+            types = Field::Bad;
+        }
+        section.finish(problems);
+        Self { name, by, types }
+    }
+}
+
+impl RawTable {
+    fn read(name: At<String>, section: Option<Section<'_>>, problems: &mut Draft<'_>) -> Self {
+        let At { at, value: typed } = name;
+        let name = match Identifiers::parse(&typed) {
+            Ok(value) if value.0.len() <= 2 => Field::Given(At { at, value }),
+            Ok(_) => {
+                problems.push(at, format!("table {typed:?} must be \"table\" or \"schema.table\""));
+                Field::Bad
+            }
+            Err(reason) => {
+                problems.push(at, format!("table {typed:?} {reason}"));
+                Field::Bad
+            }
+        };
+        let mut table = Self {
+            name,
+            distribution: Field::Absent,
+            key: Field::Absent,
+            reference: Field::Absent,
+            shard: Field::Absent,
+            at,
+            path: format!("table {typed:?}"),
+            readable: false,
+        };
+        let Some(mut section) = section else { return table };
+        if let Some(inner) = section.only_tables() {
+            // Without quotes TOML reads schema.table as a table inside a table.
+            let meant = format!("{typed}.{}", inner[0]);
+            problems.push(at, format!("a table with its schema is written in quotes: {meant:?} = {{ ... }}"));
+            return table;
+        }
+        table.distribution = section.value("distribution", problems, values::text);
+        table.key = section.list("key", true, problems, values::column);
+        table.reference = section.value("reference", problems, values::boolean);
+        table.shard = section.value("shard", problems, values::text);
+        table.readable = true;
+        section.finish(problems);
+        table
+    }
+}
+
+/// `[key]`; without it every setting has its default.
+fn in_section<'i, T: Default>(
+    parent: &mut Section<'i>,
+    key: &'static str,
+    problems: &mut Draft<'_>,
+    read: fn(Section<'i>, &mut Draft<'_>) -> T,
+) -> T {
+    match parent.section(key, problems) {
+        Field::Given(section) => read(section.value, problems),
+        Field::Absent | Field::Bad => T::default(),
+    }
+}
+
+/// `[[key]]`
+fn in_sections<'i, T>(
+    parent: &mut Section<'i>,
+    key: &'static str,
+    problems: &mut Draft<'_>,
+    read: fn(Section<'i>, &mut Draft<'_>) -> T,
+) -> Field<Vec<T>> {
+    match parent.sections(key, problems) {
+        Field::Given(At { at, value }) => {
+            let value = value.into_iter().map(|section| read(section, problems)).collect();
+            Field::Given(At { at, value })
+        }
+        Field::Absent => Field::Absent,
+        Field::Bad => Field::Bad,
+    }
+}
+
+/// `[key.NAME]`, with names that the operator chose.
+fn in_named<'i, T>(
+    parent: &mut Section<'i>,
+    key: &'static str,
+    problems: &mut Draft<'_>,
+    read: fn(At<String>, Option<Section<'i>>, &mut Draft<'_>) -> T,
+) -> Vec<T> {
+    match parent.section(key, problems) {
+        Field::Given(At { value: mut section, .. }) => {
+            let named = section.named(problems);
+            named.into_iter().map(|(name, section)| read(name, section, problems)).collect()
+        }
+        Field::Absent | Field::Bad => Vec::new(),
+    }
+}
