@@ -171,14 +171,20 @@ impl Binaries {
     /// A client program that sees nothing of the caller's `PG*` variables and speaks English.
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.program(name));
-        for (variable, _) in std::env::vars_os() {
-            if variable.as_encoded_bytes().starts_with(b"PG") {
-                command.env_remove(variable);
-            }
-        }
-        command.env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+        plain_environment(&mut command);
+        command.stdin(Stdio::null());
         command
     }
+}
+
+/// Nothing of the caller's `PG*` variables, and messages in English, which is what we read.
+pub(super) fn plain_environment(command: &mut Command) {
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"PG") {
+            command.env_remove(variable);
+        }
+    }
+    command.env("LC_ALL", "C.UTF-8");
 }
 
 fn usual_folders() -> Vec<PathBuf> {
@@ -593,7 +599,8 @@ impl Herd {
         let program = self.binaries.program(name);
         // INT is PostgreSQL's fast shutdown.
         let mut command = leashed_as(self.account.as_ref(), "INT", program.as_os_str());
-        command.current_dir(self.folder()).env_remove("PGDATA").env_remove("PGPORT").env("LC_ALL", "C.UTF-8");
+        plain_environment(&mut command);
+        command.current_dir(self.folder());
         command
     }
 
