@@ -10,7 +10,10 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use pgherd_config::KeyType;
+use pgherd_router::copy::{Splitter, Target};
 use pgherd_router::hash::{slot, slot_sql};
+use pgherd_router::plan::{CopyFormat, CopyRows};
+use pgherd_router::topology::{Distribution, Facts, SLOTS, ShardId, Topology};
 use pgherd_router::value::{KeyValue, ValueError, oid};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -645,6 +648,164 @@ async fn the_slot_of_a_composite_key_is_the_one_that_the_server_accepts() {
     }
 }
 
+/// COPY streams of random characters, each read by a server and by the splitter.
+const COPY_STREAMS: usize = 600;
+
+#[tokio::test]
+async fn a_copy_stream_is_cut_into_the_rows_and_keys_that_the_server_reads() {
+    let mut rng = seeded();
+    let server = Server::start();
+    let client = server.connect().await;
+    client.batch_execute("CREATE TABLE c (at serial, k text, v text)").await.unwrap();
+
+    let text = CopyRows {
+        format: CopyFormat::Text,
+        delimiter: b'\t',
+        null: b"\\N".to_vec(),
+        quote: b'"',
+        escape: b'"',
+        header: false,
+        force_not_null: Vec::new(),
+        force_null: Vec::new(),
+        distribution: 0,
+        key: vec![0],
+        columns: 2,
+        key_types: vec![oid::TEXT],
+    };
+    let csv = CopyRows { format: CopyFormat::Csv, delimiter: b',', null: Vec::new(), ..text.clone() };
+    let formats = [
+        ("(k)", "FORMAT text", CopyRows { columns: 1, ..text.clone() }),
+        (
+            "(v, k)",
+            "FORMAT text, DELIMITER ',', NULL '\\.a'",
+            CopyRows { key: vec![1], delimiter: b',', null: b"\\.a".to_vec(), ..text.clone() },
+        ),
+        ("(k, v)", "FORMAT text, NULL 'a', HEADER", CopyRows { null: b"a".to_vec(), header: true, ..text }),
+        ("(k)", "FORMAT csv", CopyRows { columns: 1, ..csv.clone() }),
+        ("(v, k)", "FORMAT csv, HEADER", CopyRows { key: vec![1], header: true, ..csv.clone() }),
+        (
+            "(k, v)",
+            "FORMAT csv, ESCAPE '\\', FORCE_NOT_NULL (k)",
+            CopyRows { escape: b'\\', force_not_null: vec![0], ..csv.clone() },
+        ),
+        (
+            "(k)",
+            "FORMAT csv, QUOTE '\\', NULL 'a', FORCE_NULL (k)",
+            CopyRows {
+                quote: b'\\',
+                escape: b'\\',
+                null: b"a".to_vec(),
+                force_null: vec![0],
+                columns: 1,
+                ..csv
+            },
+        ),
+    ];
+    let topology = Topology {
+        database: "shop".into(),
+        shards: vec!["s0".into()],
+        // Every slot is a shard of its own: a target tells the key.
+        distributions: vec![Distribution {
+            name: "d".into(),
+            types: vec![KeyType::Text],
+            owners: (0..SLOTS as u16).map(ShardId).collect(),
+        }],
+        tables: Vec::new(),
+        facts: Facts::default(),
+        epoch: 1,
+    };
+    let pieces =
+        ["a", "b", "1", "7", "x4", ",", ",", "\t", "\t", "\"", "\"", "\\", "\\", "\\.", "\\N", "\n\\.\n"];
+    let line_ends = ["\n", "\n", "\n", "\r\n", "\r"];
+    let path = server.directory().join("copy.data");
+
+    for (columns, options, rows) in formats {
+        let (mut read, mut placed) = (0, 0);
+        for _ in 0..COPY_STREAMS {
+            // Mostly one kind of line end: a mixture is an error at once.
+            let line_end = line_ends[rng.random_range(0..line_ends.len())];
+            let mut stream = String::new();
+            if rng.random() {
+                // Rows of the right number of columns, mostly.
+                for _ in 0..rng.random_range(0..6) {
+                    for column in 0..rows.columns {
+                        if column > 0 {
+                            stream.push(rows.delimiter.into());
+                        }
+                        let quoted = rng.random_bool(0.3);
+                        let piece_max = if quoted { pieces.len() } else { 5 };
+                        let quote = if quoted { char::from(rows.quote).to_string() } else { String::new() };
+                        stream += &quote;
+                        for _ in 0..rng.random_range(0..4) {
+                            stream += pieces[rng.random_range(0..piece_max)];
+                        }
+                        stream += &quote;
+                    }
+                    stream += line_end;
+                }
+            } else {
+                for _ in 0..rng.random_range(0..30) {
+                    stream += match rng.random_range(0..20) {
+                        0..5 => line_end,
+                        5 if rng.random_bool(0.2) => line_ends[rng.random_range(0..line_ends.len())],
+                        _ => pieces[rng.random_range(0..pieces.len())],
+                    };
+                }
+            }
+            std::fs::write(&path, &stream).unwrap();
+
+            let mut targets = Vec::new();
+            let mut splitter = Splitter::new(&rows, &topology);
+            let mut out = |target: Target, bytes: &[u8]| {
+                if let Target::Shard(ShardId(slot)) = target {
+                    targets.push((slot, bytes.to_vec()));
+                }
+            };
+            // Byte by byte, so that neighbours of one target are not joined.
+            let result = stream
+                .as_bytes()
+                .chunks(1)
+                .try_for_each(|chunk| splitter.push(chunk, &mut out))
+                .and_then(|()| splitter.finish(&mut out));
+
+            client.batch_execute("TRUNCATE c RESTART IDENTITY").await.unwrap();
+            let copied = client
+                .execute(&format!("COPY c {columns} FROM '{}' ({options})", path.display()), &[])
+                .await
+                .map_err(|error| error.as_db_error().unwrap().message().to_string());
+            let context = || format!("{options} {}: {copied:?}, {result:?}", stream.escape_debug());
+            match (&result, &copied) {
+                (Ok(()), Ok(_)) => {
+                    let rows = client.query("SELECT k FROM c ORDER BY at", &[]).await.unwrap();
+                    let expected: Vec<u16> = rows
+                        .iter()
+                        .map(|row| slot(&[KeyValue::Text(row.get::<_, &str>(0).as_bytes())]))
+                        .collect();
+                    let slots: Vec<u16> = targets.iter().map(|(slot, _)| *slot).collect();
+                    assert_eq!(slots, expected, "{}", context());
+                    placed += rows.len();
+                }
+                // What concerns one row only is for its shard to find out.
+                (Ok(()), Err(message)) => assert!(
+                    ["missing data", "extra data", "invalid byte sequence", "unterminated CSV"]
+                        .iter()
+                        .any(|start| message.starts_with(start)),
+                    "{}",
+                    context()
+                ),
+                (Err(refusal), Ok(_)) => assert!(
+                    refusal.sqlstate == "0A000" || refusal.message.contains("not alone on its line"),
+                    "{}",
+                    context()
+                ),
+                (Err(_), Err(_)) => {}
+            }
+            read += usize::from(copied.is_ok() && result.is_ok());
+        }
+        println!("{options}: {read} of {COPY_STREAMS} streams read, {placed} rows");
+    }
+}
+
 /// A PostgreSQL server for one test. To be replaced by `pgherd::demo::servers`.
 mod server {
     use std::path::{Path, PathBuf};
@@ -688,6 +849,11 @@ mod server {
                 .spawn()
                 .unwrap();
             Self { directory, postgres }
+        }
+
+        /// The server may read files in it.
+        pub fn directory(&self) -> &Path {
+            self.directory.path()
         }
 
         pub async fn connect(&self) -> Client {

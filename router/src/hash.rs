@@ -27,8 +27,23 @@ const _: () = assert!(SLOTS.is_power_of_two());
 
 /// The slot, 0 to 16383, of a key with these parts.
 pub fn slot(values: &[KeyValue<'_>]) -> u16 {
-    let row = values.iter().fold(0, |row, value| combine(row, hash(value, PARTITION_SEED)));
-    (row & SLOT_MASK) as u16
+    let mut key = KeyHash::default();
+    values.iter().for_each(|value| key.add(value));
+    key.slot()
+}
+
+/// [`slot`], part by part: no part need outlive its turn.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KeyHash(u64);
+
+impl KeyHash {
+    pub fn add(&mut self, value: &KeyValue<'_>) {
+        self.0 = combine(self.0, hash(value, PARTITION_SEED));
+    }
+
+    pub fn slot(self) -> u16 {
+        (self.0 & SLOT_MASK) as u16
+    }
 }
 
 fn combine(row: u64, hash: u64) -> u64 {

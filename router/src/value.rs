@@ -13,6 +13,8 @@ use std::borrow::Cow;
 
 use pgherd_config::KeyType;
 
+use crate::refusal::Refusal;
+
 /// Type OIDs as in PostgreSQL's `pg_type.dat`.
 pub mod oid {
     pub const BOOL: u32 = 16;
@@ -121,6 +123,40 @@ pub fn type_name(ty: KeyType) -> &'static str {
         KeyType::Numeric => "numeric",
     }
 }
+
+impl ValueError {
+    /// What the client sees, in PostgreSQL's words where PostgreSQL refuses it too.
+    pub fn refusal(self, ty: KeyType, text: &[u8]) -> Refusal {
+        let shown = String::from_utf8_lossy(&text[..text.len().min(SHOWN_BYTES_MAX)]);
+        let timed = matches!(ty, KeyType::Date | KeyType::Timestamp | KeyType::TimestampTz);
+        let (sqlstate, message) = match self {
+            Self::Invalid => {
+                ("22P02", format!("invalid input syntax for type {}: \"{shown}\"", type_name(ty)))
+            }
+            Self::OutOfRange if timed => {
+                ("22008", format!("date/time field value out of range: \"{shown}\""))
+            }
+            Self::OutOfRange => {
+                ("22003", format!("value \"{shown}\" is out of range for type {}", type_name(ty)))
+            }
+            Self::NotUnderstood => {
+                return Refusal::unsupported(
+                    format!("cannot place the sharding key \"{shown}\" of type {}", type_name(ty)),
+                    "What this text means depends on settings or on the version of the server.",
+                    match ty {
+                        KeyType::TimestampTz => "Write it as in '2024-02-29 13:30:00+00', with an offset.",
+                        KeyType::Date | KeyType::Timestamp => "Write it as in '2024-02-29 13:30:00'.",
+                        _ => "Write it in plain decimal form.",
+                    },
+                );
+            }
+        };
+        Refusal { sqlstate, message, detail: None, hint: None }
+    }
+}
+
+/// Of a text that a message quotes.
+const SHOWN_BYTES_MAX: usize = 200;
 
 impl<'a> KeyValue<'a> {
     /// Reads the text form of a value whose type is `ty` (or fits it: [`oid_fits`]).
