@@ -482,7 +482,7 @@ impl Herd {
 
         let mut initdb = self.server_program("initdb");
         initdb.arg("-D").arg(&template).args(["-U", CONTROL_ROLE, "-A", "scram-sha-256", "--no-sync"]);
-        initdb.args(["--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]);
+        initdb.args(["--encoding=UTF8", "--locale=C.UTF-8"]);
         initdb.arg(format!("--pwfile={}", password_file.display())).args(&self.options.initdb);
         succeed(initdb, "initdb")?;
         let _ = fs::remove_file(&password_file);
