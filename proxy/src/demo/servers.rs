@@ -721,32 +721,34 @@ fn stop_with(server: &Server, how: i32) -> Result<(), HerdError> {
 
 /// Ends what still runs of a server and removes what would keep it from starting.
 fn kill_all_of(server: &Server, postmaster: &mut Option<Child>) -> Result<(), HerdError> {
+    let mut family = Vec::new();
     if let Some(mut child) = postmaster.take() {
         // Stopped first: it can neither start another process nor tell its children to go while we look for them.
         if matches!(child.try_wait(), Ok(None)) {
             send(child.id(), libc::SIGSTOP);
+            family = processes(|process| process.parent == child.id());
         }
-        let family = processes_in(&server.data);
         let _ = child.kill();
-        for process in family {
-            send(process, libc::SIGKILL);
+        for process in &family {
+            send(*process, libc::SIGKILL);
         }
         let _ = child.wait();
     }
     let deadline = Instant::now() + STOPPED_WITHIN;
     loop {
-        let left = processes_in(&server.data);
-        if left.is_empty() {
+        // Those of a postmaster that had ended by itself are nobody's children; they still work in its folder.
+        let left = processes(|process| process.works_in(&server.data));
+        for process in &left {
+            send(*process, libc::SIGKILL);
+        }
+        if left.is_empty() && processes(|process| family.contains(&process.id)).is_empty() {
             break;
         }
         if Instant::now() >= deadline {
             return Err(HerdError::Failed {
                 doing: format!("kill server {}", server.number),
-                said: format!("still running: {left:?}"),
+                said: format!("its processes are still there: {left:?} {family:?}"),
             });
-        }
-        for process in left {
-            send(process, libc::SIGKILL);
         }
         thread::sleep(POLL_EVERY);
     }
@@ -764,14 +766,35 @@ fn remove_remains(data: &Path) {
     let _ = fs::remove_file(pid_file);
 }
 
-/// A server's processes are those that work in its data folder: found without asking the server.
-fn processes_in(data: &Path) -> Vec<u32> {
-    let Ok(data) = data.canonicalize() else { return Vec::new() };
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    numbers
-        .filter(|process| fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|cwd| cwd == data))
-        .collect()
+/// A living process, as `/proc` shows it.
+struct Process {
+    id: u32,
+    parent: u32,
+}
+
+impl Process {
+    /// `None` for what is no process, or a dead one that nobody has waited for.
+    fn read(entry: &fs::DirEntry) -> Option<Self> {
+        let id = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        // "12 (name) S 1 ...": the name may contain anything, parentheses too.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        match fields.next()? {
+            "Z" | "X" => None,
+            _ => Some(Self { id, parent: fields.next()?.parse().ok()? }),
+        }
+    }
+
+    /// Root in a container may not be allowed to see this of other users' processes.
+    fn works_in(&self, folder: &Path) -> bool {
+        let cwd = fs::read_link(format!("/proc/{}/cwd", self.id));
+        cwd.is_ok_and(|cwd| folder.canonicalize().is_ok_and(|folder| cwd == folder))
+    }
+}
+
+fn processes(wanted: impl Fn(&Process) -> bool) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Process::read(&entry)).filter(wanted).map(|process| process.id).collect()
 }
 
 /// Sends a signal to a process that we started.
@@ -858,13 +881,21 @@ mod tests {
         Herd::start(count, options).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The servers' folders, while they run.
-    fn homes(herd: &Herd) -> Vec<PathBuf> {
-        herd.servers.iter().map(|server| server.data.clone()).collect()
+    fn postmaster(data: &Path) -> u32 {
+        let pid_file = fs::read_to_string(data.join("postmaster.pid")).expect("the server runs");
+        pid_file.lines().next().unwrap().parse().unwrap()
     }
 
-    fn nothing_left(folder: &Path, homes: &[PathBuf]) -> bool {
-        !folder.exists() && homes.iter().all(|data| processes_in(data).is_empty())
+    /// The server's postmaster and all of its children.
+    fn family(data: &Path) -> Vec<u32> {
+        let postmaster = postmaster(data);
+        let family = processes(|process| process.id == postmaster || process.parent == postmaster);
+        assert!(family.len() > 3, "a postmaster has a checkpointer, a walwriter, ...: {family:?}");
+        family
+    }
+
+    fn nothing_left(folder: &Path, family: &[u32]) -> bool {
+        !folder.exists() && processes(|process| family.contains(&process.id)).is_empty()
     }
 
     fn until(what: &str, holds: impl Fn() -> bool) {
@@ -906,9 +937,10 @@ mod tests {
         assert!(herd.is_running(0));
 
         for _ in 0..2 {
+            let family = family(&herd.servers[0].data);
             herd.kill9(0).unwrap();
             assert!(!herd.is_running(0));
-            assert!(processes_in(&herd.servers[0].data).is_empty());
+            assert!(processes(|process| family.contains(&process.id)).is_empty());
             herd.psql(0, "SELECT 1").unwrap_err();
             herd.restart(0).unwrap();
         }
@@ -929,12 +961,12 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let panicked = thread::spawn(move || {
             let herd = herd(1, HerdOptions::default());
-            sender.send((herd.folder().to_owned(), homes(&herd))).unwrap();
+            sender.send((herd.folder().to_owned(), family(&herd.servers[0].data))).unwrap();
             panic!("on purpose");
         });
-        let (folder, homes) = receiver.recv().unwrap();
+        let (folder, family) = receiver.recv().unwrap();
         assert!(panicked.join().is_err());
-        assert!(nothing_left(&folder, &homes));
+        assert!(nothing_left(&folder, &family));
     }
 
     #[test]
@@ -949,13 +981,12 @@ mod tests {
             .map(Result::unwrap)
             .find_map(|line| Some(PathBuf::from(line.split_once("herd in ")?.1)))
             .expect("the holder says where its herd is");
-        let home = vec![folder.join("s0/data")];
-        assert!(!processes_in(&home[0]).is_empty());
+        let family = family(&folder.join("s0/data"));
 
         holder.kill().unwrap();
         holder.wait().unwrap();
 
-        until("servers and folder gone", || nothing_left(&folder, &home));
+        until("servers and folder gone", || nothing_left(&folder, &family));
     }
 
     #[test]
