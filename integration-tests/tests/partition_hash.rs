@@ -1,8 +1,8 @@
-//! Question: is the slot that `router` computes the one that PostgreSQL computes?
+//! Question: does `router` read, hash, cut and add up values exactly as PostgreSQL does?
 //!
-//! A real server answers, for every key type: values of each type (edges and random ones) from their text and binary
-//! forms, and texts mutated at random, which must be read as the server reads them under any DateStyle and TimeZone, or
-//! not be understood.
+//! A real server answers: for every key type the slot of values (edges and random ones) from their text and binary forms;
+//! texts mutated at random, which must be read as the server reads them under any DateStyle and TimeZone, or not be
+//! understood; COPY streams of random characters; partial aggregates.
 //!
 //! The seed of the random values is printed; `PGHERD_TEST_SEED` sets it.
 
@@ -10,9 +10,10 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use pgherd_config::KeyType;
+use pgherd_router::combine::Aggregator;
 use pgherd_router::copy::{Splitter, Target};
 use pgherd_router::hash::{slot, slot_sql};
-use pgherd_router::plan::{CopyFormat, CopyRows};
+use pgherd_router::plan::{Aggregate, CopyFormat, CopyRows};
 use pgherd_router::topology::{Distribution, Facts, SLOTS, ShardId, Topology};
 use pgherd_router::value::{KeyValue, ValueError, oid};
 use rand::rngs::StdRng;
@@ -418,7 +419,7 @@ impl<'a> FromSql<'a> for Raw {
     }
 }
 
-/// `pg_temp.accepts(text, slot)`: NULL when the server cannot read the text.
+/// With `accepts_TYPE(text, slot)`, which is NULL when the server cannot read the text.
 async fn create_table(client: &Client, sql_type: &str) {
     client
         .batch_execute(&format!(
@@ -803,6 +804,152 @@ async fn a_copy_stream_is_cut_into_the_rows_and_keys_that_the_server_reads() {
             read += usize::from(copied.is_ok() && result.is_ok());
         }
         println!("{options}: {read} of {COPY_STREAMS} streams read, {placed} rows");
+    }
+}
+
+/// Groups of values, each merged from three shards' partial aggregates.
+const AGGREGATED_GROUPS: usize = 300;
+
+#[tokio::test]
+async fn partial_aggregates_merge_to_what_the_server_says_of_all_rows() {
+    let mut rng = seeded();
+    let server = Server::start();
+    let client = server.connect().await;
+
+    let numeric = |rng: &mut StdRng| match rng.random_range(0..40) {
+        0 => "NaN".into(),
+        1 => "Infinity".into(),
+        2 => "-Infinity".into(),
+        _ => random_numeric(rng),
+    };
+    let cases: [(&str, &[(Aggregate, u32)], fn(&mut StdRng) -> String); 9] = [
+        ("int2", &[(Aggregate::Sum, oid::INT8), (Aggregate::Min, oid::INT2)], |rng| {
+            rng.random::<i16>().to_string()
+        }),
+        ("int4", &[(Aggregate::Sum, oid::INT8), (Aggregate::Max, oid::INT4)], |rng| {
+            rng.random::<i32>().to_string()
+        }),
+        ("int8", &[(Aggregate::Sum, oid::NUMERIC), (Aggregate::Max, oid::INT8)], random_int8),
+        ("numeric", &[(Aggregate::Sum, oid::NUMERIC)], numeric),
+        ("float4", &[(Aggregate::Min, oid::FLOAT4), (Aggregate::Max, oid::FLOAT4)], |rng| {
+            f32::from_bits(rng.random()).to_string()
+        }),
+        ("float8", &[(Aggregate::Min, oid::FLOAT8), (Aggregate::Max, oid::FLOAT8)], |rng| {
+            f64::from_bits(rng.random()).to_string()
+        }),
+        ("date", &[(Aggregate::Min, oid::DATE), (Aggregate::Max, oid::DATE)], random_date),
+        (
+            "timestamp",
+            &[(Aggregate::Min, oid::TIMESTAMP), (Aggregate::Max, oid::TIMESTAMP)],
+            random_timestamp,
+        ),
+        (
+            "timestamptz",
+            &[(Aggregate::Min, oid::TIMESTAMPTZ), (Aggregate::Max, oid::TIMESTAMPTZ)],
+            random_timestamptz,
+        ),
+    ];
+    // Offsets with seconds.
+    client.batch_execute("SET timezone = 'Europe/Amsterdam'").await.unwrap();
+    for (sql_type, aggregates, random) in cases {
+        let (mut groups, mut values) = (Vec::new(), Vec::new());
+        for group in 0..AGGREGATED_GROUPS as i32 {
+            for _ in 0..rng.random_range(0..6) {
+                groups.push(group);
+                values.push(rng.random_bool(0.9).then(|| random(&mut rng)));
+            }
+        }
+        let mut columns = String::new();
+        for (aggregate, _) in aggregates {
+            let name = format!("{aggregate:?}").to_lowercase();
+            let _ = write!(columns, ", {name}(x)::text, {name}(x)");
+        }
+        let query = |group_by: &str| {
+            format!(
+                "SELECT g, count(x)::text, count(x){columns}
+                 FROM (SELECT g, i % 3 AS shard, v::{sql_type} AS x FROM unnest($1::int4[], $2::text[]) WITH ORDINALITY u(g, v, i)) v
+                 GROUP BY {group_by} ORDER BY g"
+            )
+        };
+        let wanted: Vec<(Aggregate, u32)> = [&[(Aggregate::Count, oid::INT8)], aggregates].concat();
+        let (kinds, types): (Vec<_>, Vec<_>) = wanted.iter().copied().unzip();
+        let parts = client.query(&query("g, shard"), &[&groups, &values]).await.unwrap();
+        let wholes = client.query(&query("g"), &[&groups, &values]).await.unwrap();
+        for whole in &wholes {
+            let group: i32 = whole.get(0);
+            let merge = |format| {
+                let mut aggregator = Aggregator::new(&kinds, &types).unwrap();
+                for part in parts.iter().filter(|part| part.get::<_, i32>(0) == group) {
+                    let row: Vec<Option<&[u8]>> = (0..kinds.len())
+                        .map(|at| part.get::<_, Option<&str>>(1 + 2 * at).map(str::as_bytes))
+                        .collect();
+                    aggregator.add(&row).unwrap();
+                }
+                aggregator.finish(&[format]).unwrap()
+            };
+            let (text, binary) = (merge(0), merge(1));
+            for at in 0..kinds.len() {
+                let expected: Option<&str> = whole.get(1 + 2 * at);
+                let merged = text[at].as_deref().map(|text| std::str::from_utf8(text).unwrap());
+                assert_eq!(merged, expected, "{sql_type} {:?}", kinds[at]);
+                let expected: Option<Raw> = whole.get(2 + 2 * at);
+                assert_eq!(binary[at], expected.map(|raw| raw.0), "{sql_type} {:?} {merged:?}", kinds[at]);
+            }
+        }
+        println!("{sql_type}: {} groups from {} parts", wholes.len(), parts.len());
+    }
+}
+
+#[tokio::test]
+async fn a_float_is_printed_as_the_server_prints_it() {
+    let mut rng = seeded();
+    let server = Server::start();
+    let client = server.connect().await;
+    let special = ["NaN", "Infinity", "-Infinity", "0", "-0", "1e23", "5e-324", "9007199254740993"];
+    for (sql_type, type_oid) in [("float4", oid::FLOAT4), ("float8", oid::FLOAT8)] {
+        let mut texts: Vec<String> = special.iter().map(ToString::to_string).collect();
+        if type_oid == oid::FLOAT4 {
+            texts.retain(|text| text != "5e-324");
+        }
+        for _ in 0..20_000 {
+            let value = match rng.random_range(0..5) {
+                // Powers of two and their neighbours, whole numbers, few digits, halves; else any bits.
+                0 => f64::from_bits(
+                    (rng.random_range(1..0x7FF_u64) << 52).wrapping_add_signed(rng.random_range(-2..=2)),
+                ),
+                1 => (rng.random::<u64>() >> rng.random_range(0..64)) as f64,
+                2 => f64::from(rng.random_range(0..100_000)) * 10_f64.powi(rng.random_range(-30..30)),
+                3 => {
+                    (rng.random::<u64>() >> rng.random_range(0..64)) as f64
+                        / 2_f64.powi(rng.random_range(0..12))
+                }
+                _ => f64::from_bits(rng.random()),
+            };
+            match type_oid {
+                oid::FLOAT8 => texts.push(value.to_string()),
+                _ if rng.random() => texts.push(f32::from_bits(rng.random()).to_string()),
+                _ => texts.push((value as f32).to_string()),
+            }
+        }
+        let rows = client
+            .query(
+                &format!("SELECT v::{sql_type}::text, v::{sql_type} FROM unnest($1::text[]) WITH ORDINALITY u(v, at) ORDER BY at"),
+                &[&texts],
+            )
+            .await
+            .unwrap();
+        for (row, text) in rows.iter().zip(&texts) {
+            let merge = |format| {
+                let mut aggregator = Aggregator::new(&[Aggregate::Sum], &[type_oid]).unwrap();
+                aggregator.add(&[Some(text.as_bytes())]).unwrap();
+                aggregator.finish(&[format]).unwrap().remove(0).unwrap()
+            };
+            assert_eq!(String::from_utf8(merge(0)).unwrap(), row.get::<_, &str>(0), "{sql_type} {text}");
+            // A NaN has many forms.
+            if !text.contains("NaN") {
+                assert_eq!(merge(1), row.get::<_, Raw>(1).0, "{sql_type} {text}");
+            }
+        }
     }
 }
 
