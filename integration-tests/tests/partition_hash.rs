@@ -14,7 +14,7 @@ use pgherd_router::combine::Aggregator;
 use pgherd_router::copy::{Splitter, Target};
 use pgherd_router::hash::{slot, slot_sql};
 use pgherd_router::plan::{Aggregate, CopyFormat, CopyRows};
-use pgherd_router::topology::{Distribution, Facts, SLOTS, ShardId, Topology};
+use pgherd_router::topology::{Distribution, SLOTS, ShardId};
 use pgherd_router::value::{KeyValue, ValueError, oid};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -702,18 +702,11 @@ async fn a_copy_stream_is_cut_into_the_rows_and_keys_that_the_server_reads() {
             },
         ),
     ];
-    let topology = Topology {
-        database: "shop".into(),
-        shards: vec!["s0".into()],
-        // Every slot is a shard of its own: a target tells the key.
-        distributions: vec![Distribution {
-            name: "d".into(),
-            types: vec![KeyType::Text],
-            owners: (0..SLOTS as u16).map(ShardId).collect(),
-        }],
-        tables: Vec::new(),
-        facts: Facts::default(),
-        epoch: 1,
+    // Every slot is a shard of its own: a target tells the key.
+    let distribution = Distribution {
+        name: "d".into(),
+        types: vec![KeyType::Text],
+        owners: (0..SLOTS as u16).map(ShardId).collect(),
     };
     let pieces =
         ["a", "b", "1", "7", "x4", ",", ",", "\t", "\t", "\"", "\"", "\\", "\\", "\\.", "\\N", "\n\\.\n"];
@@ -756,7 +749,7 @@ async fn a_copy_stream_is_cut_into_the_rows_and_keys_that_the_server_reads() {
             std::fs::write(&path, &stream).unwrap();
 
             let mut targets = Vec::new();
-            let mut splitter = Splitter::new(&rows, &topology);
+            let mut splitter = Splitter::over(&rows, &distribution);
             let mut out = |target: Target, bytes: &[u8]| {
                 if let Target::Shard(ShardId(slot)) = target {
                     targets.push((slot, bytes.to_vec()));
@@ -822,7 +815,8 @@ async fn partial_aggregates_merge_to_what_the_server_says_of_all_rows() {
         2 => "-Infinity".into(),
         _ => random_numeric(rng),
     };
-    let cases: [(&str, &[(Aggregate, u32)], fn(&mut StdRng) -> String); 9] = [
+    type Case = (&'static str, &'static [(Aggregate, u32)], fn(&mut StdRng) -> String);
+    let cases: [Case; 9] = [
         ("int2", &[(Aggregate::Sum, oid::INT8), (Aggregate::Min, oid::INT2)], |rng| {
             rng.random::<i16>().to_string()
         }),

@@ -17,7 +17,7 @@ use pgherd_config::KeyType;
 use crate::hash::KeyHash;
 use crate::plan::{CopyFormat, CopyRows};
 use crate::refusal::Refusal;
-use crate::topology::{ShardId, Topology};
+use crate::topology::{Distribution, ShardId, Topology};
 use crate::value::{KeyValue, ValueError};
 
 /// PostgreSQL's own bound of a line and of a field (memutils.h, MaxAllocSize).
@@ -110,7 +110,10 @@ struct Field {
 
 impl Splitter {
     pub fn new(rows: &CopyRows, topology: &Topology) -> Self {
-        let distribution = &topology.distributions[rows.distribution];
+        Self::over(rows, &topology.distributions[rows.distribution])
+    }
+
+    pub fn over(rows: &CopyRows, distribution: &Distribution) -> Self {
         let mut wanted: Vec<(usize, usize)> =
             rows.key.iter().enumerate().map(|(key, column)| (*column, key)).collect();
         wanted.sort_unstable();
@@ -731,21 +734,14 @@ fn csv_field(
 mod tests {
     use super::*;
     use crate::hash::slot;
-    use crate::topology::{Distribution, Facts, SLOTS};
+    use crate::topology::SLOTS;
 
     /// Every slot is a shard of its own, so that a target tells the key.
-    fn topology(types: &[KeyType]) -> Topology {
-        Topology {
-            database: "shop".into(),
-            shards: vec!["s0".into()],
-            distributions: vec![Distribution {
-                name: "d".into(),
-                types: types.into(),
-                owners: (0..SLOTS as u16).map(ShardId).collect(),
-            }],
-            tables: Vec::new(),
-            facts: Facts::default(),
-            epoch: 1,
+    fn distribution(types: &[KeyType]) -> Distribution {
+        Distribution {
+            name: "d".into(),
+            types: types.into(),
+            owners: (0..SLOTS as u16).map(ShardId).collect(),
         }
     }
 
@@ -783,7 +779,7 @@ mod tests {
             Some((last, run)) if *last == target => run.extend_from_slice(bytes),
             _ => given.push((target, bytes.to_vec())),
         };
-        let mut splitter = Splitter::new(rows, &topology(types));
+        let mut splitter = Splitter::over(rows, &distribution(types));
         let feed = || {
             for chunk in chunks {
                 splitter.push(chunk, &mut out)?;
@@ -1142,7 +1138,7 @@ mod tests {
         {
             let input: String = (0..1_000_000).map(|_| line(rows.format)).collect();
             for ty in [KeyType::BigInt, KeyType::Text] {
-                let mut splitter = Splitter::new(&rows, &topology(&[ty]));
+                let mut splitter = Splitter::over(&rows, &distribution(&[ty]));
                 let mut buffers = [(); 4].map(|()| Vec::with_capacity(1 << 20));
                 let started = std::time::Instant::now();
                 for chunk in input.as_bytes().chunks(1 << 16) {
