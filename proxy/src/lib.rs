@@ -1,1 +1,16 @@
 //! The program `pgherd`: joins the rest of the house.
+//!
+//! Start reading at [`serve`] (threads and listeners), then [`session`] (one client).
+
+pub mod cancel;
+pub mod cli;
+pub mod control;
+pub mod database;
+pub mod demo;
+pub mod explain;
+pub mod fault;
+pub mod gid;
+pub mod handshake;
+pub mod serve;
+pub mod session;
+pub mod worker;

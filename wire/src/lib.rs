@@ -8,6 +8,7 @@
 
 pub mod frame;
 pub mod message;
+pub mod scram;
 pub mod stream;
 
 pub use frame::{FrameError, Header};

@@ -136,6 +136,8 @@ pub struct Report {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
+    /// The whole body as a server sent it: then that is what the client gets, position, context and all.
+    pub raw: Option<Vec<u8>>,
 }
 
 impl Report {
@@ -158,6 +160,7 @@ impl Report {
             message: message.into(),
             detail: None,
             hint: None,
+            raw: None,
         }
     }
 
@@ -175,6 +178,10 @@ impl Report {
     pub fn write(&self, out: &mut Vec<u8>) {
         let kind = if matches!(self.severity.as_str(), "ERROR" | "FATAL" | "PANIC") { b'E' } else { b'N' };
         frame(out, kind, |o| {
+            if let Some(raw) = &self.raw {
+                o.extend_from_slice(raw);
+                return;
+            }
             let mut field = |code: u8, text: &str| {
                 o.push(code);
                 // A NUL would end the field early.
@@ -193,6 +200,11 @@ impl Report {
             }
             o.push(0);
         });
+    }
+
+    /// Reads the body of an ErrorResponse, to be passed on as it is.
+    pub fn read_whole(body: &[u8]) -> Self {
+        Self { raw: Some(body.to_vec()), ..Self::read(body) }
     }
 
     /// Reads the body of an ErrorResponse or NoticeResponse. A field that is missing becomes a mild default: some

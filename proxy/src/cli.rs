@@ -1,0 +1,69 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// One endpoint for a herd of PostgreSQL servers: pools connections, routes statements to shards, commits across them.
+#[derive(Parser)]
+#[command(name = "pgherd", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve clients as the configuration file says, until SIGINT or SIGTERM
+    Serve { file: PathBuf },
+    /// Check the configuration file: every problem with its line; touches no server
+    Check { file: PathBuf },
+    /// Print where a statement would run and how its answer would be put together, without running it
+    Explain {
+        file: PathBuf,
+        /// One SQL statement
+        sql: String,
+    },
+    /// Start PostgreSQL servers and pgherd in a temporary folder, load them with pgbench, prove that nothing was lost
+    Demo(crate::demo::DemoOptions),
+}
+
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve { file } => serve(&file),
+        Command::Check { file } => match pgherd_config::load(&file) {
+            Ok(config) => {
+                let shards: usize = config.databases.iter().map(|d| d.shards.len()).sum();
+                println!("{}: good ({} databases, {shards} shards)", file.display(), config.databases.len());
+                ExitCode::SUCCESS
+            }
+            Err(problems) => {
+                eprintln!("{problems}");
+                ExitCode::FAILURE
+            }
+        },
+        Command::Explain { file, sql } => crate::explain::run(&file, &sql),
+        Command::Demo(options) => crate::demo::run(options),
+    }
+}
+
+fn serve(file: &std::path::Path) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PGHERD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let config = match pgherd_config::load(file) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match crate::serve::serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("pgherd: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

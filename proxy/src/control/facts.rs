@@ -1,0 +1,151 @@
+//! Column facts, views and functions, from the first shard's own catalogs.
+//!
+//! Invariant: what is not found is absent, and the router refuses what would depend on it.
+
+use std::collections::HashMap;
+
+use pgherd_router::topology::{ColumnFacts, Facts, Placement, TableFacts};
+
+use super::{Problem, Shards};
+use crate::session::settings::literal;
+
+/// The first shard: unlisted tables, views and functions live there, and every sharded or reference table does too.
+const FIRST: usize = 0;
+
+pub async fn load(shards: &mut Shards) -> Result<Facts, Problem> {
+    let db = shards.db.clone();
+    let tables = db.tables();
+    let mut facts = Facts::default();
+    let wanted: Vec<String> = tables
+        .iter()
+        .enumerate()
+        .filter(|(_, t)| !matches!(t.placement, Placement::Single(shard) if shard.0 as usize != FIRST))
+        .map(|(i, t)| {
+            let schema = t.schema.as_ref().map_or("NULL".into(), |s| literal(s));
+            let spread = !matches!(t.placement, Placement::Single(_));
+            format!("({i}, {schema}::text, {}::text, {spread})", literal(&t.name))
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(facts);
+    }
+    // A table without a configured schema may stand in any schema of the application; "public" comes first.
+    let wanted = format!(
+        "WITH wanted (i, schema, name, spread) AS (VALUES {}),
+         found AS (SELECT DISTINCT ON (w.i) w.i, w.spread, c.oid, n.nspname
+                   FROM wanted w JOIN pg_catalog.pg_class c ON c.relname = w.name AND c.relkind IN ('r', 'p')
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                   WHERE (w.schema IS NULL AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd') AND n.nspname !~ '^pg_')
+                      OR n.nspname = w.schema
+                   ORDER BY w.i, n.nspname <> 'public', n.nspname)",
+        wanted.join(", ")
+    );
+
+    let columns = format!(
+        "{wanted}
+         SELECT f.i, f.nspname, a.attname,
+                CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END,
+                pg_catalog.format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL),
+                CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END,
+                a.attnotnull,
+                a.attidentity <> '' OR COALESCE(d.adbin::text ~ 'NEXTVALUEEXPR' OR used.sequence, false),
+                COALESCE(d.adbin::text ~ 'SQLVALUEFUNCTION' OR used.volatile, false),
+                a.attgenerated <> '',
+                COALESCE(NOT l.collisdeterministic, false)
+         FROM found f JOIN pg_catalog.pg_attribute a ON a.attrelid = f.oid AND a.attnum > 0 AND NOT a.attisdropped
+         JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+         LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
+         LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+         LEFT JOIN LATERAL (SELECT bool_or(p.proname = 'nextval') AS sequence, bool_or(p.provolatile <> 'i' AND p.proname <> 'nextval') AS volatile
+                            FROM regexp_matches(d.adbin::text, ':(?:funcid|opfuncid) (\\d+)', 'g') AS m (id)
+                            JOIN pg_catalog.pg_proc p ON p.oid = m.id[1]::oid) used ON true
+         ORDER BY f.i, a.attnum"
+    );
+    for row in shards.rows(FIRST, &columns).await? {
+        let [Some(i), Some(schema), Some(name), Some(oid), Some(type_name), Some(modifier), flags @ ..] =
+            &row[..]
+        else {
+            return Err("a column's facts cannot be read".into());
+        };
+        let flag = |n: usize| flags.get(n).and_then(|f| f.as_deref()) == Some("t");
+        let table = facts.tables.entry(i.parse()?).or_insert_with(|| TableFacts {
+            schema: schema.clone(),
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+        });
+        table.columns.push(ColumnFacts {
+            name: name.clone(),
+            type_oid: oid.parse()?,
+            type_name: type_name.clone(),
+            type_modifier: modifier.parse()?,
+            not_null: flag(0),
+            from_sequence: flag(1),
+            default_not_immutable: flag(2),
+            generated: flag(3),
+            nondeterministic_collation: flag(4),
+        });
+    }
+
+    let keys = format!(
+        "{wanted}
+         SELECT f.i, a.attname FROM found f JOIN pg_catalog.pg_constraint k ON k.conrelid = f.oid AND k.contype = 'p'
+         CROSS JOIN LATERAL unnest(k.conkey) WITH ORDINALITY AS c (attnum, place)
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = f.oid AND a.attnum = c.attnum ORDER BY f.i, c.place"
+    );
+    for (i, column) in pairs(shards.rows(FIRST, &keys).await?)? {
+        if let Some(table) = facts.tables.get_mut(&i.parse()?) {
+            table.primary_key.push(column);
+        }
+    }
+
+    let indexes = format!(
+        "{wanted}
+         SELECT c.relname, f.i FROM found f JOIN pg_catalog.pg_index x ON x.indrelid = f.oid
+         JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid"
+    );
+    let mut by_name = HashMap::new();
+    for (name, i) in pairs(shards.rows(FIRST, &indexes).await?)? {
+        by_name.insert(name, i.parse()?);
+    }
+    facts.indexes = by_name;
+
+    let derived = format!(
+        "WITH RECURSIVE {},
+         reads (oid) AS (
+             SELECT oid FROM found WHERE spread
+             UNION
+             SELECT r.ev_class FROM reads
+             JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = reads.oid
+                                        AND d.classid = 'pg_catalog.pg_rewrite'::regclass
+             JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid)
+         SELECT c.relname, '' FROM reads JOIN pg_catalog.pg_class c ON c.oid = reads.oid AND c.relkind IN ('v', 'm')",
+        wanted.trim_start_matches("WITH ")
+    );
+    for (name, _) in pairs(shards.rows(FIRST, &derived).await?)? {
+        facts.derived_relations.insert(name);
+    }
+
+    let functions = "
+         SELECT p.proname, '' FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND p.provolatile <> 'i'
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                           WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')";
+    for (name, _) in pairs(shards.rows(FIRST, functions).await?)? {
+        facts.user_functions.insert(name);
+    }
+
+    let immutable = "SELECT proname, '' FROM pg_catalog.pg_proc GROUP BY proname HAVING bool_and(provolatile = 'i' AND prokind = 'f')";
+    for (name, _) in pairs(shards.rows(FIRST, immutable).await?)? {
+        facts.immutable_functions.insert(name);
+    }
+    Ok(facts)
+}
+
+fn pairs(rows: Vec<Vec<Option<String>>>) -> Result<Vec<(String, String)>, Problem> {
+    rows.into_iter()
+        .map(|row| match <[Option<String>; 2]>::try_from(row) {
+            Ok([Some(a), Some(b)]) => Ok((a, b)),
+            _ => Err("a row of the servers' catalogs cannot be read".into()),
+        })
+        .collect()
+}

@@ -1,0 +1,238 @@
+//! What a sharded database needs beside its clients' statements: the catalog, the facts, the resolver. One task for
+//! each database, on a thread of its own, with connections of the control role.
+//!
+//! Invariant: nothing here stands in a statement's way except a schema change, which waits for fresh facts.
+
+mod catalog;
+mod facts;
+mod resolver;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pgherd_config::resolve_plain;
+use pgherd_router::Topology;
+use tokio::sync::mpsc;
+use tokio_postgres::{Client, NoTls};
+
+use crate::database::{Database, Readiness, Request};
+
+/// Between two rounds of the resolver; a transaction left over is finished within about this.
+const RESOLVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Between attempts to reach the catalog at the start.
+const RETRY_EVERY: Duration = Duration::from_millis(250);
+
+/// One statement of the control role; beyond that its connection is given up.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Facts are read again after this even if no schema change was seen: it may have been made past pgherd.
+const FACTS_EVERY: Duration = Duration::from_secs(60);
+
+pub type Problem = Box<dyn std::error::Error + Send + Sync>;
+
+/// A control connection to each shard, opened when it is needed.
+struct Shards {
+    db: Arc<Database>,
+    password: Option<String>,
+    clients: Vec<Option<Client>>,
+}
+
+impl Shards {
+    async fn client(&mut self, shard: usize) -> Result<&Client, Problem> {
+        if self.clients[shard].as_ref().is_none_or(Client::is_closed) {
+            self.clients[shard] = None;
+            let address = &self.db.config.shards[shard].primary;
+            let control = self.db.config.control.as_ref().ok_or("no control role is configured")?;
+            let mut config = tokio_postgres::Config::new();
+            config
+                .host(&address.host)
+                .port(address.port)
+                .dbname(&address.dbname)
+                .user(&control.user)
+                .application_name("pgherd control")
+                .connect_timeout(Duration::from_secs(3));
+            if let Some(password) = &self.password {
+                config.password(password);
+            }
+            let connect = tokio::time::timeout(STATEMENT_TIMEOUT, config.connect(NoTls));
+            let (client, connection) = connect.await.map_err(|_| "no answer in time")??;
+            tokio::spawn(async move {
+                // Its errors are the client's as well, which reports them.
+                let _ = connection.await;
+            });
+            self.clients[shard] = Some(client);
+        }
+        self.clients[shard].as_ref().ok_or_else(|| "not connected".into())
+    }
+
+    /// Runs statements that return text rows; a connection that does not answer is given up.
+    async fn rows(&mut self, shard: usize, sql: &str) -> Result<Vec<Vec<Option<String>>>, Problem> {
+        let client = self.client(shard).await?;
+        let run = tokio::time::timeout(STATEMENT_TIMEOUT, client.simple_query(sql)).await;
+        let messages = match run {
+            Ok(Ok(messages)) => messages,
+            Ok(Err(e)) => return Err(e.into()),
+            Err(_) => {
+                self.clients[shard] = None;
+                return Err("no answer in time".into());
+            }
+        };
+        let mut rows = Vec::new();
+        for message in messages {
+            if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
+                rows.push((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect());
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// Reads placement and facts once, changing nothing on the servers: for `pgherd explain`. When it cannot, the database's topology
+/// stays as it was.
+pub async fn look(db: Arc<Database>) {
+    let password = match db.config.control.as_ref().and_then(|c| c.password.as_ref()) {
+        None => None,
+        Some(secret) => match resolve_plain(&format!("control role of \"{}\"", db.name), secret) {
+            Ok(password) => Some(password),
+            Err(_) => return,
+        },
+    };
+    let clients = db.config.shards.iter().map(|_| None).collect();
+    let mut shards = Shards { db: db.clone(), password, clients };
+    if let Ok(placement) = catalog::read(&mut shards).await
+        && let Ok(facts) = facts::load(&mut shards).await
+    {
+        put_in_force(&db, placement, facts);
+    }
+}
+
+/// Runs a database's control task until the process ends.
+pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Request>) {
+    if !db.sharded {
+        return;
+    }
+    let password = match db.config.control.as_ref().and_then(|c| c.password.as_ref()) {
+        None => None,
+        Some(secret) => match resolve_plain(&format!("control role of \"{}\"", db.name), secret) {
+            Ok(password) => Some(password),
+            Err(why) => {
+                tracing::error!(database = %db.name, why, "the control role has no password");
+                db.set_readiness(Readiness::Waiting(why));
+                return;
+            }
+        },
+    };
+    let clients = db.config.shards.iter().map(|_| None).collect();
+    let mut shards = Shards { db: db.clone(), password, clients };
+    let mut last = String::new();
+    loop {
+        match start(&mut shards).await {
+            Ok(()) => break,
+            Err(e) => {
+                let why = describe(&*e);
+                if why != last {
+                    tracing::warn!(database = %db.name, why, "the catalog cannot be read yet");
+                    last = why.clone();
+                }
+                db.set_readiness(Readiness::Waiting(why));
+            }
+        }
+        tokio::time::sleep(RETRY_EVERY).await;
+    }
+    tracing::info!(database = %db.name, "the placement is in force");
+    let mut resolver = resolver::Resolver::default();
+    let mut tick = tokio::time::interval(RESOLVE_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut facts_at = tokio::time::Instant::now();
+    loop {
+        let request = tokio::select! {
+            biased;
+            request = requests.recv() => match request {
+                Some(request) => Some(request),
+                None => return,
+            },
+            _ = tick.tick() => None,
+        };
+        match request {
+            Some(Request::Refresh(done)) => {
+                refresh(&mut shards).await;
+                facts_at = tokio::time::Instant::now();
+                let _ = done.send(());
+            }
+            Some(Request::Resolve) => resolver.round(&mut shards).await,
+            Some(Request::Forget { shard, gid }) => resolver.forget(shard.0 as usize, gid),
+            None => {
+                resolver.round(&mut shards).await;
+                if facts_at.elapsed() > FACTS_EVERY {
+                    refresh(&mut shards).await;
+                    facts_at = tokio::time::Instant::now();
+                }
+            }
+        }
+    }
+}
+
+/// Reads (at the first start ever: writes) the catalog, then the facts; then the database is served.
+async fn start(shards: &mut Shards) -> Result<(), Problem> {
+    let db = shards.db.clone();
+    let placement = catalog::bootstrap(shards).await?;
+    let facts = facts::load(shards).await?;
+    put_in_force(&db, placement, facts);
+    db.set_readiness(Readiness::Ready);
+    Ok(())
+}
+
+fn put_in_force(db: &Database, placement: catalog::Recorded, facts: pgherd_router::topology::Facts) {
+    db.set_cluster(placement.cluster);
+    db.set_topology(Topology {
+        database: db.name.clone(),
+        shards: db.config.shards.iter().map(|s| s.name.clone()).collect(),
+        distributions: placement.distributions,
+        tables: db.tables(),
+        facts,
+        epoch: placement.epoch,
+        version: next_version(),
+    });
+}
+
+async fn refresh(shards: &mut Shards) {
+    let db = shards.db.clone();
+    let facts = match facts::load(shards).await {
+        Ok(facts) => facts,
+        Err(e) => {
+            // Stale facts might place a row wrongly; without facts the router refuses what depends on them.
+            tracing::warn!(database = %db.name, why = %describe(&*e), "the schema cannot be read; routing without it");
+            Default::default()
+        }
+    };
+    let old = db.topology();
+    if old.facts == facts {
+        return;
+    }
+    db.set_topology(Topology { facts, version: next_version(), ..(*old).clone() });
+}
+
+/// Topologies of one process never share a version.
+fn next_version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// An error with its causes, in one line. tokio-postgres says "db error" and keeps the reason below.
+fn describe(e: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
+    let mut text = e.to_string();
+    let mut source = e.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// The SQLSTATE of an error, if a server said it.
+fn sqlstate(e: &Problem) -> Option<String> {
+    e.downcast_ref::<tokio_postgres::Error>()?.code().map(|c| c.code().to_owned())
+}

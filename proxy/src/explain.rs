@@ -1,0 +1,108 @@
+//! `pgherd explain`: the plan of a statement, without running it.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgherd_router::plan::{Params, Statement};
+use pgherd_router::planner::Cache;
+use pgherd_router::topology::{Distribution, Facts, SLOTS};
+use pgherd_router::{ShardId, Topology};
+use tokio::sync::mpsc;
+
+use crate::control;
+use crate::database::Database;
+
+/// How long the servers may take to say where rows are; then the plan is made from the file alone.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+pub fn run(file: &Path, sql: &str) -> ExitCode {
+    let config = match pgherd_config::load(file) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut good = true;
+    for database in &config.databases {
+        let (requests, inbox) = mpsc::unbounded_channel();
+        let db = match Database::new(database, &[], 1, requests) {
+            Ok(db) => Arc::new(db),
+            Err(why) => {
+                eprintln!("pgherd: {why}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let topology = read_topology(&db, inbox);
+        if config.databases.len() > 1 {
+            println!("database {}:", database.name);
+        }
+        for statement in Cache::default().analyze(&topology, sql) {
+            good &= print_plan(&topology, sql, &statement);
+        }
+    }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print_plan(topology: &Topology, sql: &str, statement: &Statement) -> bool {
+    let text = sql.get(statement.at.start as usize..statement.at.end as usize).unwrap_or(sql);
+    match statement.template.plan(topology, text, &statement.literals, Params::default()) {
+        Ok(plan) => {
+            println!("{}", format!("{plan:?}"));
+            true
+        }
+        Err(refusal) => {
+            println!("refused {}: {}", refusal.sqlstate, refusal.message);
+            if let Some(detail) = refusal.detail {
+                println!("  {detail}");
+            }
+            if let Some(hint) = refusal.hint {
+                println!("  {hint}");
+            }
+            false
+        }
+    }
+}
+
+/// The placement that is recorded, if the servers can be asked; otherwise the one that a first start would record.
+fn read_topology(
+    db: &Arc<Database>,
+    inbox: mpsc::UnboundedReceiver<crate::database::Request>,
+) -> Arc<Topology> {
+    if !db.sharded {
+        return db.topology();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    if let Ok(runtime) = runtime {
+        let ready = runtime.block_on(async {
+            tokio::select! {
+                () = control::look(db.clone()) => true,
+                () = tokio::time::sleep(PATIENCE) => false,
+            }
+        });
+        drop(inbox);
+        if ready && db.topology().epoch > 0 {
+            return db.topology();
+        }
+    }
+    eprintln!("(the servers cannot be asked: the placement of a first start, and no column facts)");
+    let weights: Vec<u32> = db.config.shards.iter().map(|s| s.weight).collect();
+    let mut owners = vec![ShardId(0); SLOTS];
+    for range in pgherd_rebalance::assign::initial(&weights) {
+        owners[range.from as usize..=range.to as usize].fill(ShardId(range.shard as u16));
+    }
+    let distributions = db.config.distributions.iter().map(|d| Distribution {
+        name: d.name.clone(),
+        types: d.types.clone(),
+        owners: owners.clone().into_boxed_slice(),
+    });
+    Arc::new(Topology {
+        distributions: distributions.collect(),
+        tables: db.tables(),
+        facts: Facts::default(),
+        version: 1,
+        ..(*db.topology()).clone()
+    })
+}

@@ -1,0 +1,327 @@
+//! The client's side of a session: its socket, what it sent and has not been read, what it is owed and has
+//! not been written.
+//!
+//! Invariant: bytes go out in the order in which they were pushed; when `backlogged`, no server is read,
+//! so a slow reader stops the sender and memory stays bounded.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pgherd_wire::Stream;
+use pgherd_wire::frame::{self, FrameError, HEADER_BYTES, Header};
+
+use super::link::BLOCK_BYTES;
+
+/// Bytes waiting for a slow client beyond which its servers are not read.
+const BACKLOG_BYTES: usize = 64 * 1024;
+
+/// Parameters that servers report, as this client was last told them.
+pub type Told = Vec<(Box<str>, Box<str>)>;
+
+pub struct Client {
+    pub stream: Stream,
+    inbox: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Bytes left of a CopyData whose beginning was handed out.
+    copy_left: usize,
+    /// The client will send no more.
+    pub eof: bool,
+    /// Nothing can be written to it any more.
+    pub gone: bool,
+    out: Vec<u8>,
+    out_at: usize,
+    told: Arc<Told>,
+    /// The transaction block failed by pgherd's own verdict: the client sees 'E' whatever a server says.
+    pub failed: bool,
+    /// The status of the last ReadyForQuery it was sent.
+    pub status: u8,
+}
+
+/// What the client sent next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A whole frame is there: take it with [`Client::take`].
+    Frame(Header),
+    /// Some bytes of a CopyData's body: take them with [`Client::copy_bytes`].
+    CopyBytes,
+    /// Nothing whole.
+    Nothing,
+}
+
+impl Client {
+    pub fn new(stream: Stream, told: Arc<Told>) -> Self {
+        Self {
+            stream,
+            inbox: Vec::new(),
+            start: 0,
+            end: 0,
+            copy_left: 0,
+            eof: false,
+            gone: false,
+            out: Vec::new(),
+            out_at: 0,
+            told,
+            failed: false,
+            status: b'I',
+        }
+    }
+
+    /// Waits until the client sends something, without holding a buffer.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_read_ready(cx)
+    }
+
+    /// Nothing unread.
+    pub fn inbox_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Lends a block to read into, if there is none.
+    pub fn lend(&mut self, block: impl FnOnce() -> Vec<u8>) {
+        if self.inbox.is_empty() {
+            self.inbox = block();
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Gives the empty block back.
+    pub fn take_block(&mut self) -> Option<Vec<u8>> {
+        if self.start != self.end || self.inbox.is_empty() {
+            return None;
+        }
+        self.start = 0;
+        self.end = 0;
+        Some(std::mem::take(&mut self.inbox))
+    }
+
+    /// Frees buffers that an idle client does not need.
+    pub fn shrink(&mut self) {
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+    }
+
+    /// Reads once. `true`: something happened (bytes, or the end).
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.eof || self.gone || self.stream.poll_read_ready(cx).is_pending() {
+            return false;
+        }
+        if self.inbox.len() < BLOCK_BYTES {
+            self.inbox.resize(BLOCK_BYTES, 0);
+        }
+        if self.end == self.inbox.len() {
+            if self.start > 0 {
+                self.inbox.copy_within(self.start..self.end, 0);
+                self.end -= self.start;
+                self.start = 0;
+            } else {
+                // Grows with what has really come, never by a length that was only announced.
+                let larger = self.inbox.len() * 2;
+                self.inbox.resize(larger, 0);
+            }
+        }
+        match self.stream.poll_read(cx, &mut self.inbox[self.end..]) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(0)) => {
+                self.eof = true;
+                true
+            }
+            Poll::Ready(Ok(n)) => {
+                self.end += n;
+                true
+            }
+            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::Interrupted => true,
+            Poll::Ready(Err(_)) => {
+                self.eof = true;
+                self.gone = true;
+                true
+            }
+        }
+    }
+
+    /// What is at the front. `copy`: hand out CopyData in pieces as it comes.
+    pub fn incoming(&mut self) -> Result<Incoming, FrameError> {
+        if self.copy_left > 0 {
+            return Ok(if self.start < self.end { Incoming::CopyBytes } else { Incoming::Nothing });
+        }
+        let Some(head) = frame::header(&self.inbox[self.start..self.end])? else {
+            return Ok(Incoming::Nothing);
+        };
+        if head.kind == b'd' {
+            self.start += HEADER_BYTES;
+            self.copy_left = head.body;
+            return Ok(if head.body == 0 {
+                // An empty CopyData carries nothing.
+                return self.incoming();
+            } else if self.start < self.end {
+                Incoming::CopyBytes
+            } else {
+                Incoming::Nothing
+            });
+        }
+        Ok(if self.end - self.start >= head.total() { Incoming::Frame(head) } else { Incoming::Nothing })
+    }
+
+    /// Takes the whole frame at the front: its body goes to `body`.
+    pub fn take(&mut self, head: Header, body: &mut Vec<u8>) {
+        let at = self.start + HEADER_BYTES;
+        body.clear();
+        body.extend_from_slice(&self.inbox[at..at + head.body]);
+        self.start += head.total();
+        self.tidy();
+    }
+
+    /// Hands the CopyData bytes at the front to `use_bytes` and takes them.
+    pub fn copy_bytes<T>(&mut self, use_bytes: impl FnOnce(&[u8]) -> T) -> T {
+        let n = self.copy_left.min(self.end - self.start);
+        let result = use_bytes(&self.inbox[self.start..self.start + n]);
+        self.start += n;
+        self.copy_left -= n;
+        self.tidy();
+        result
+    }
+
+    fn tidy(&mut self) {
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+            if self.inbox.len() > 16 * BLOCK_BYTES {
+                self.inbox = vec![0; BLOCK_BYTES];
+            }
+        }
+    }
+
+    /// Appends bytes for the client.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if !self.gone {
+            self.out.extend_from_slice(bytes);
+        }
+    }
+
+    /// Appends what `write` writes.
+    pub fn say(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.out);
+        if self.gone {
+            self.out.clear();
+        }
+    }
+
+    /// Sends bytes on, straight from the caller's block when nothing waits before them.
+    pub fn forward(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) {
+        self.poll_flush(cx);
+        if self.gone {
+            return;
+        }
+        if self.out.is_empty() {
+            while !bytes.is_empty() {
+                match self.stream.poll_write(cx, bytes) {
+                    Poll::Ready(Ok(n)) if n > 0 => bytes = &bytes[n..],
+                    Poll::Ready(_) => {
+                        self.lose();
+                        return;
+                    }
+                    Poll::Pending => break,
+                }
+            }
+        }
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Writes what waits. `true`: something was written.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while self.out_at < self.out.len() {
+            match self.stream.poll_write(cx, &self.out[self.out_at..]) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.out_at += n;
+                    progress = true;
+                }
+                Poll::Ready(_) => {
+                    self.lose();
+                    return true;
+                }
+                Poll::Pending => return progress,
+            }
+        }
+        self.out.clear();
+        self.out_at = 0;
+        if self.out.capacity() > 4 * BACKLOG_BYTES {
+            self.out = Vec::new();
+        }
+        progress
+    }
+
+    fn lose(&mut self) {
+        self.gone = true;
+        self.eof = true;
+        self.out = Vec::new();
+        self.out_at = 0;
+    }
+
+    pub fn pending_out(&self) -> usize {
+        self.out.len() - self.out_at
+    }
+
+    pub fn backlogged(&self) -> bool {
+        self.pending_out() > BACKLOG_BYTES
+    }
+
+    /// A ReadyForQuery goes to the client: the status that it shall see.
+    pub fn ready(&mut self, server: u8) -> u8 {
+        self.status = if self.failed { b'E' } else { server };
+        self.status
+    }
+
+    /// A ParameterStatus of a server. `true`: it is news for this client.
+    pub fn note_parameter(&mut self, body: &[u8]) -> bool {
+        let mut fields = frame::Fields::new(body);
+        let (Ok(name), Ok(value)) = (fields.cstr(), fields.cstr()) else { return false };
+        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        match self.told.iter().position(|(n, _)| **n == *name) {
+            Some(i) if *self.told[i].1 == *value => false,
+            Some(i) => {
+                Arc::make_mut(&mut self.told)[i].1 = value.into();
+                true
+            }
+            None => {
+                Arc::make_mut(&mut self.told).push((name.into(), value.into()));
+                true
+            }
+        }
+    }
+
+    /// Bytes that came with the handshake.
+    pub fn preload(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.inbox = vec![0; bytes.len().max(BLOCK_BYTES)];
+            self.inbox[..bytes.len()].copy_from_slice(bytes);
+            self.end = bytes.len();
+        }
+    }
+
+    /// Changes what the client will be told, before it was told anything.
+    pub fn retell(&mut self, name: &str, value: &str) {
+        let told = Arc::make_mut(&mut self.told);
+        match told.iter_mut().find(|(n, _)| **n == *name) {
+            Some((_, v)) => *v = value.into(),
+            None => told.push((name.into(), value.into())),
+        }
+    }
+
+    pub fn set_told(&mut self, told: Arc<Told>) {
+        self.told = told;
+    }
+
+    /// Drops what was not written yet.
+    pub fn forget_pending(&mut self) {
+        self.out.clear();
+        self.out_at = 0;
+    }
+
+    pub fn told(&self) -> &Arc<Told> {
+        &self.told
+    }
+}

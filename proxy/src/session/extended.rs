@@ -1,0 +1,729 @@
+//! The extended protocol: Parse, Bind, Describe, Execute, Close, Flush, Sync.
+//!
+//! Invariants:
+//! - Replies keep the order of the requests, whether a server makes them or pgherd.
+//! - A Parse has no server until a Bind (or Sync, or Flush) tells which: until then it waits in `pending`.
+//! - After an error everything is skipped until Sync, and what the skipped messages would have defined is not.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pgherd_router::plan::{Kind, Params, Plan, Statement};
+use pgherd_router::{ShardId, Topology};
+use pgherd_wire::message::{self, Report};
+
+use super::fan::Via;
+use super::link::{Expect, Undo};
+use super::query::{as_each, refused};
+use super::statements::{Prepared, ServerName};
+use super::{End, LinkError, Session};
+
+/// A message whose server is not known yet.
+pub enum Pending {
+    Parse {
+        prepared: Rc<Prepared>,
+        name: Box<[u8]>,
+    },
+    Describe(Rc<Prepared>),
+    /// A reply of pgherd's own in its place.
+    Reply(Vec<u8>, Undo),
+}
+
+/// A bound statement.
+#[derive(Clone)]
+pub struct Portal {
+    prepared: Rc<Prepared>,
+    place: Place,
+}
+
+#[derive(Clone)]
+enum Place {
+    /// On that shard's link.
+    Link(ShardId),
+    /// The session runs it itself.
+    Local,
+    /// On several shards, at Execute.
+    Fan { plan: Plan, tail: Rc<[u8]>, describe: bool, done: bool },
+}
+
+/// Messages that may wait for a server at once; then they go to one that can check them.
+const PENDING_MAX: usize = 1_000;
+
+impl Session {
+    /// After an error, until Sync.
+    pub(super) fn skipping(&self) -> bool {
+        self.skip || self.links.iter().any(|l| l.skipping)
+    }
+
+    /// The statement of a text, for the topology of now. A prepared statement is always one statement.
+    fn analysis(&self, topology: &Arc<Topology>, prepared: &Prepared) -> Arc<Vec<Statement>> {
+        let version = self.worker.version_of(topology);
+        {
+            let known = prepared.analysis.borrow();
+            if known.0 == version {
+                return known.1.clone();
+            }
+        }
+        let made = Arc::new(self.worker.analyze(topology, &prepared.sql));
+        *prepared.analysis.borrow_mut() = (version, made.clone());
+        made
+    }
+
+    /// A reply of pgherd's own, in its place among those that servers owe.
+    fn reply(&mut self, bytes: &[u8], undo: Undo) {
+        if !self.pending.is_empty() {
+            self.pending.push(Pending::Reply(bytes.to_vec(), undo));
+        } else if let Some(link) = self.links.iter_mut().find(|l| !l.expects.is_empty()) {
+            link.expects.push_back(Expect::Local(bytes.to_vec(), undo));
+        } else {
+            self.client.push(bytes);
+        }
+    }
+
+    /// An error of pgherd's own in a batch.
+    async fn batch_error(&mut self, report: Report) -> Result<(), End> {
+        self.flush_pending(None).await?;
+        if self.skipping() {
+            // An earlier message failed already: this one was never looked at.
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        report.write(&mut bytes);
+        if self.block.is_none()
+            && let Some(link) = self.links.iter_mut().find(|l| l.unsynced)
+        {
+            // The server is in an implicit transaction that must not be committed by the coming Sync: a statement that cannot
+            // exist makes it fail there as well.
+            message::bind(&mut link.out, b"", b"pgherd_no_such_statement", &[], &[], &[]);
+            link.expects.push_back(Expect::Abort(bytes));
+        } else {
+            self.reply(&bytes, Undo::Nothing);
+            if self.block.is_some() {
+                self.client.failed = true;
+            }
+        }
+        self.skip = true;
+        Ok(())
+    }
+
+    fn malformed(&mut self) -> Result<(), End> {
+        self.fatal(Report::fatal("08P01", "invalid message format"))
+    }
+
+    pub(super) async fn on_parse(&mut self, body: &[u8]) -> Result<(), End> {
+        if self.skipping() {
+            return Ok(());
+        }
+        let Ok(parse) = message::read_parse(body) else { return self.malformed() };
+        let tail = &body[parse.name.len() + 1..];
+        let Ok(prepared) = self.worker.intern(tail, &parse) else {
+            let report = Report::error("22021", "invalid byte sequence for encoding \"UTF8\"");
+            return self.batch_error(report).await;
+        };
+        if !parse.name.is_empty() && self.statements.contains_key(parse.name) {
+            let name = String::from_utf8_lossy(parse.name).into_owned();
+            return self
+                .batch_error(Report::error("42P05", format!("prepared statement \"{name}\" already exists")))
+                .await;
+        }
+        let topology = self.topology();
+        let analysis = self.analysis(&topology, &prepared);
+        if analysis.len() > 1 {
+            let report = Report::error("42601", "cannot insert multiple commands into a prepared statement");
+            return self.batch_error(report).await;
+        }
+        self.statements.insert(parse.name.into(), prepared.clone());
+        if is_local(&analysis) {
+            self.reply(message::PARSE_COMPLETE, Undo::Define(parse.name.into()));
+            return Ok(());
+        }
+        self.pending.push(Pending::Parse { prepared, name: parse.name.into() });
+        if self.pending.len() > PENDING_MAX {
+            self.flush_pending(None).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the link's server has the statement. Returns its name there; a Parse goes ahead where it lacks.
+    /// `forward`: the client waits for a ParseComplete of this statement, under the given name.
+    fn put(&mut self, index: usize, prepared: &Rc<Prepared>, client_name: Option<&[u8]>) -> ServerName {
+        let cache_unnamed = self.pools.settings.cache_unnamed;
+        let max = self.pools.settings.statements_max;
+        let link = &mut self.links[index];
+        let state = &mut link.server.state;
+        state.tick += 1;
+        let tick = state.tick;
+        let undo = |name: &[u8]| Undo::Define(name.into());
+        if let Some(used) = state.prepared.get_mut(&prepared.id) {
+            *used = tick;
+            if let Some(name) = client_name {
+                link.expects.push_back(Expect::Local(message::PARSE_COMPLETE.to_vec(), undo(name)));
+            }
+            return ServerName::of(prepared.id);
+        }
+        // An unnamed statement that is met for the first time may never come again: it takes no name on the server.
+        let named = match client_name {
+            Some(b"") => cache_unnamed && prepared.parses.get() > 1,
+            Some(_) => true,
+            None => prepared.parses.get() > 1 || state.unnamed != Some(prepared.id),
+        };
+        if !named && state.unnamed == Some(prepared.id) {
+            if let Some(name) = client_name {
+                link.expects.push_back(Expect::Local(message::PARSE_COMPLETE.to_vec(), undo(name)));
+            }
+            return ServerName::unnamed();
+        }
+        let name = if named { ServerName::of(prepared.id) } else { ServerName::unnamed() };
+        if named {
+            if state.prepared.len() >= max
+                && let Some((&oldest, _)) = state.prepared.iter().min_by_key(|(_, used)| **used)
+            {
+                state.prepared.remove(&oldest);
+                message::close(&mut link.out, b'S', ServerName::of(oldest).as_bytes());
+                link.expects.push_back(Expect::CloseQuiet);
+            }
+            state.prepared.insert(prepared.id, tick);
+        } else {
+            state.unnamed = Some(prepared.id);
+        }
+        message::parse(&mut link.out, name.as_bytes(), prepared.sql.as_bytes(), &prepared.types);
+        link.expects.push_back(Expect::Parse {
+            forward: client_name.is_some(),
+            id: prepared.id,
+            undo: client_name.map(undo).unwrap_or_default(),
+        });
+        name
+    }
+
+    /// For a unit of pgherd's own: like [`Self::put`], under a name always; its ParseComplete belongs to the unit.
+    pub(super) fn put_statement(
+        &mut self,
+        index: usize,
+        prepared: &Rc<Prepared>,
+        _unnamed: bool,
+    ) -> ServerName {
+        let link = &mut self.links[index];
+        let state = &mut link.server.state;
+        state.tick += 1;
+        let tick = state.tick;
+        let name = ServerName::of(prepared.id);
+        if let Some(used) = state.prepared.get_mut(&prepared.id) {
+            *used = tick;
+            return name;
+        }
+        if state.prepared.len() >= self.pools.settings.statements_max
+            && let Some((&oldest, _)) = state.prepared.iter().min_by_key(|(_, used)| **used)
+        {
+            state.prepared.remove(&oldest);
+            message::close(&mut link.out, b'S', ServerName::of(oldest).as_bytes());
+        }
+        // Recorded when the unit succeeds; until then it is closed again, which is no error for a name that is not there.
+        message::close(&mut link.out, b'S', name.as_bytes());
+        message::parse(&mut link.out, name.as_bytes(), prepared.sql.as_bytes(), &prepared.types);
+        link.unit_parse = Some((prepared.id, tick));
+        name
+    }
+
+    /// Sends what waits for a server. `target`: the link that a Bind chose.
+    pub(super) async fn flush_pending(&mut self, target: Option<usize>) -> Result<(), End> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let index = match target {
+            Some(index) => index,
+            None => {
+                if self.pending.iter().all(|p| matches!(p, Pending::Reply(..))) {
+                    for pending in std::mem::take(&mut self.pending) {
+                        if let Pending::Reply(bytes, undo) = pending {
+                            self.reply(&bytes, undo);
+                        }
+                    }
+                    return Ok(());
+                }
+                let shard = self.parse_shard();
+                match self.link_for(shard).await {
+                    Ok(index) => index,
+                    Err(LinkError::End(end)) => return Err(end),
+                    Err(LinkError::Refused(report)) => {
+                        // Nobody can answer the first of them; the rest is skipped.
+                        for pending in std::mem::take(&mut self.pending).into_iter().rev() {
+                            if let Pending::Parse { name, .. } = pending {
+                                self.statements.remove(&name);
+                            }
+                        }
+                        let mut bytes = Vec::new();
+                        report.write(&mut bytes);
+                        self.reply(&bytes, Undo::Nothing);
+                        if self.block.is_some() {
+                            self.client.failed = true;
+                        }
+                        self.skip = true;
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        for pending in std::mem::take(&mut self.pending) {
+            match pending {
+                Pending::Parse { prepared, name } => {
+                    self.put(index, &prepared, Some(&name));
+                }
+                Pending::Describe(prepared) => {
+                    let name = self.put(index, &prepared, None);
+                    let link = &mut self.links[index];
+                    message::describe(&mut link.out, b'S', name.as_bytes());
+                    link.expects.push_back(Expect::Describe);
+                }
+                Pending::Reply(bytes, undo) => {
+                    self.links[index].expects.push_back(Expect::Local(bytes, undo));
+                }
+            }
+        }
+        self.links[index].unsynced = true;
+        Ok(())
+    }
+
+    /// A shard that can check and describe the statements that wait.
+    fn parse_shard(&mut self) -> ShardId {
+        let topology = self.topology();
+        for pending in &self.pending {
+            let (Pending::Parse { prepared, .. } | Pending::Describe(prepared)) = pending else { continue };
+            if let [statement] = &self.analysis(&topology, prepared)[..]
+                && let Ok(Plan::One(shard)) =
+                    statement.template.plan(&topology, &prepared.sql, &statement.literals, Params::default())
+            {
+                return shard;
+            }
+        }
+        self.any_shard()
+    }
+
+    pub(super) async fn on_bind(&mut self, body: &[u8]) -> Result<(), End> {
+        if self.skipping() {
+            return Ok(());
+        }
+        let Ok(bind) = message::read_bind(body) else { return self.malformed() };
+        let Some(prepared) = self.statements.get(bind.statement).cloned() else {
+            let report = if bind.statement.is_empty() {
+                Report::error("26000", "unnamed prepared statement does not exist")
+            } else {
+                let name = String::from_utf8_lossy(bind.statement).into_owned();
+                Report::error("26000", format!("prepared statement \"{name}\" does not exist"))
+            };
+            return self.batch_error(report).await;
+        };
+        let topology = self.topology();
+        let analysis = self.analysis(&topology, &prepared);
+        if is_local(&analysis) {
+            self.reply(message::BIND_COMPLETE, Undo::Nothing);
+            self.portals.insert(bind.portal.into(), Portal { prepared, place: Place::Local });
+            return Ok(());
+        }
+        if let Some(report) = self.refuses_statements() {
+            return self.batch_error(report).await;
+        }
+        let Some(statement) = analysis.first() else { return self.malformed() };
+        let plan = if !self.db.sharded {
+            Ok(Plan::One(ShardId(0)))
+        } else {
+            let (mut formats, mut values, mut results) = (Vec::new(), Vec::new(), Vec::new());
+            if message::read_bind_tail(bind.tail, &mut formats, &mut values, &mut results).is_err() {
+                return self.malformed();
+            }
+            let params = Params { values: &values, formats: &formats, types: &prepared.types };
+            statement.template.plan(&topology, &prepared.sql, &statement.literals, params)
+        };
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(refusal) => return self.batch_error(refused(refusal)).await,
+        };
+        let shard = match &plan {
+            Plan::Any => Some(self.any_shard()),
+            Plan::One(shard) => Some(*shard),
+            _ => None,
+        };
+        match shard {
+            Some(shard) if !(self.db.sharded && statement.template.ddl) => {
+                let index = match self.link_for(shard).await {
+                    Ok(index) => index,
+                    Err(LinkError::Refused(report)) => return self.batch_error(report).await,
+                    Err(LinkError::End(end)) => return Err(end),
+                };
+                if self.skipping() {
+                    return Ok(());
+                }
+                self.flush_pending(Some(index)).await?;
+                let name = self.put(index, &prepared, None);
+                let link = &mut self.links[index];
+                message::frame(&mut link.out, b'B', |o| {
+                    o.extend_from_slice(bind.portal);
+                    o.push(0);
+                    o.extend_from_slice(name.as_bytes());
+                    o.push(0);
+                    o.extend_from_slice(bind.tail);
+                });
+                link.expects.push_back(Expect::Bind);
+                link.unsynced = true;
+                link.wrote |= !statement.template.read_only;
+                self.portals.insert(bind.portal.into(), Portal { prepared, place: Place::Link(shard) });
+            }
+            _ => {
+                // A Parse that waits is checked by a server first: its error must not come in Execute's place.
+                self.flush_pending(None).await?;
+                self.reply(message::BIND_COMPLETE, Undo::Nothing);
+                let place = Place::Fan {
+                    plan: as_each(plan, shard),
+                    tail: bind.tail.into(),
+                    describe: false,
+                    done: false,
+                };
+                self.portals.insert(bind.portal.into(), Portal { prepared, place });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn on_describe(&mut self, body: &[u8]) -> Result<(), End> {
+        if self.skipping() {
+            return Ok(());
+        }
+        let Some((&target, name)) = body.split_first() else { return self.malformed() };
+        let Some((0, name)) = name.split_last() else { return self.malformed() };
+        if target == b'S' {
+            let Some(prepared) = self.statements.get(name).cloned() else {
+                let name = String::from_utf8_lossy(name).into_owned();
+                return self
+                    .batch_error(Report::error(
+                        "26000",
+                        format!("prepared statement \"{name}\" does not exist"),
+                    ))
+                    .await;
+            };
+            let topology = self.topology();
+            if is_local(&self.analysis(&topology, &prepared)) {
+                let mut bytes = b"t\0\0\0\x06\0\0".to_vec();
+                bytes.extend_from_slice(message::NO_DATA);
+                self.reply(&bytes, Undo::Nothing);
+                return Ok(());
+            }
+            self.pending.push(Pending::Describe(prepared));
+            return Ok(());
+        }
+        let Some(portal) = self.portals.get_mut(name) else {
+            let name = String::from_utf8_lossy(name).into_owned();
+            return self
+                .batch_error(Report::error("34000", format!("portal \"{name}\" does not exist")))
+                .await;
+        };
+        match &mut portal.place {
+            Place::Local => {
+                self.reply(message::NO_DATA, Undo::Nothing);
+                Ok(())
+            }
+            Place::Fan { describe, .. } => {
+                *describe = true;
+                Ok(())
+            }
+            Place::Link(shard) => {
+                let shard = *shard;
+                let Some(index) = self.links.iter().position(|l| l.shard == shard) else {
+                    return self.batch_error(Report::error("34000", "portal does not exist")).await;
+                };
+                self.flush_pending(Some(index)).await?;
+                let link = &mut self.links[index];
+                message::describe(&mut link.out, b'P', name);
+                link.expects.push_back(Expect::Describe);
+                link.unsynced = true;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) async fn on_execute(&mut self, body: &[u8]) -> Result<(), End> {
+        if self.skipping() {
+            return Ok(());
+        }
+        let mut fields = pgherd_wire::frame::Fields::new(body);
+        let (Ok(name), Ok(rows)) = (fields.cstr(), fields.u32()) else { return self.malformed() };
+        let Some(portal) = self.portals.get(name).cloned() else {
+            let name = String::from_utf8_lossy(name).into_owned();
+            return self
+                .batch_error(Report::error("34000", format!("portal \"{name}\" does not exist")))
+                .await;
+        };
+        let prepared = portal.prepared;
+        let topology = self.topology();
+        let analysis = self.analysis(&topology, &prepared);
+        let Some(statement) = analysis.first() else { return self.malformed() };
+        let template = &*statement.template;
+        match portal.place {
+            Place::Local => {
+                self.flush_pending(None).await?;
+                match self.local(&prepared.sql, template).await? {
+                    Some(Ok(tag)) if tag.is_empty() => self.reply(message::EMPTY_QUERY, Undo::Nothing),
+                    Some(Ok(tag)) => {
+                        let mut bytes = Vec::new();
+                        message::command_complete(&mut bytes, &tag);
+                        self.reply(&bytes, Undo::Nothing);
+                    }
+                    Some(Err(report)) => return self.batch_error(report).await,
+                    None => {
+                        let report = Report::error("0A000", "this statement cannot be executed by name here")
+                            .hint("Send it as a simple query.");
+                        return self.batch_error(report).await;
+                    }
+                }
+                Ok(())
+            }
+            Place::Link(shard) => {
+                let Some(index) = self.links.iter().position(|l| l.shard == shard) else {
+                    return self.batch_error(Report::error("34000", "portal does not exist")).await;
+                };
+                if self.links.iter().enumerate().any(|(i, l)| i != index && !l.expects.is_empty()) {
+                    self.settle().await?;
+                    if self.skipping() {
+                        return Ok(());
+                    }
+                }
+                let Some(index) = self.links.iter().position(|l| l.shard == shard) else { return Ok(()) };
+                self.flush_pending(Some(index)).await?;
+                if let Some(effect) = template.effect {
+                    self.pin(effect);
+                }
+                let link = &mut self.links[index];
+                message::execute(&mut link.out, name, rows);
+                link.wrote |= !template.read_only;
+                link.unsynced = true;
+                link.expects.push_back(Expect::Execute { ddl: template.ddl });
+                Ok(())
+            }
+            Place::Fan { plan, tail, describe, done } => {
+                self.settle().await?;
+                self.flush_pending(None).await?;
+                self.settle().await?;
+                if self.skipping() {
+                    return Ok(());
+                }
+                if rows != 0 {
+                    let report = Report::error(
+                        "0A000",
+                        "a row limit is not supported for a statement on several shards",
+                    )
+                    .hint("Fetch all rows at once, or restrict the statement to one shard by its key.");
+                    return self.batch_error(report).await;
+                }
+                if done {
+                    // A portal that ran to its end returns no more rows.
+                    let report = Report::error("55000", "portal has been run already");
+                    return self.batch_error(report).await;
+                }
+                if let Some(effect) = template.effect {
+                    self.pin(effect);
+                }
+                let plan_clone = plan.clone();
+                let via = Via::Extended { prepared: &prepared, tail: &tail, describe };
+                let outcome = self.run_plan(&prepared.sql, template, plan_clone, via).await?;
+                if let Some(Portal { place: Place::Fan { done, .. }, .. }) = self.portals.get_mut(name) {
+                    *done = true;
+                }
+                match outcome {
+                    Ok(tag) => {
+                        self.client.say(|o| message::command_complete(o, &tag));
+                        Ok(())
+                    }
+                    Err(report) => {
+                        self.client.say(|o| report.write(o));
+                        if self.block.is_some() {
+                            self.client.failed = true;
+                        }
+                        self.skip = true;
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) async fn on_close(&mut self, body: &[u8]) -> Result<(), End> {
+        if self.skipping() {
+            return Ok(());
+        }
+        let Some((&target, name)) = body.split_first() else { return self.malformed() };
+        let Some((0, name)) = name.split_last() else { return self.malformed() };
+        if target == b'S' {
+            // Only the client's name goes: other clients share the statement on the server.
+            let undo = match self.statements.remove(name) {
+                Some(statement) => Undo::Restore(name.into(), statement),
+                None => Undo::Nothing,
+            };
+            self.reply(message::CLOSE_COMPLETE, undo);
+            return Ok(());
+        }
+        match self.portals.remove(name) {
+            Some(Portal { place: Place::Link(shard), .. }) => {
+                if let Some(index) = self.links.iter().position(|l| l.shard == shard) {
+                    self.flush_pending(Some(index)).await?;
+                    let link = &mut self.links[index];
+                    message::close(&mut link.out, b'P', name);
+                    link.expects.push_back(Expect::Close);
+                    link.unsynced = true;
+                    return Ok(());
+                }
+                self.reply(message::CLOSE_COMPLETE, Undo::Nothing);
+            }
+            _ => self.reply(message::CLOSE_COMPLETE, Undo::Nothing),
+        }
+        Ok(())
+    }
+
+    pub(super) async fn on_flush(&mut self) -> Result<(), End> {
+        if self.skipping() {
+            return Ok(());
+        }
+        self.flush_pending(None).await?;
+        self.describe_fans().await?;
+        for link in &mut self.links {
+            if link.unsynced {
+                link.out.extend_from_slice(message::FLUSH);
+            }
+        }
+        Ok(())
+    }
+
+    /// Portals over several shards that were described and not executed: one shard describes them.
+    async fn describe_fans(&mut self) -> Result<(), End> {
+        let waiting: Vec<_> = self
+            .portals
+            .iter()
+            .filter(|(_, p)| matches!(p.place, Place::Fan { describe: true, done: false, .. }))
+            .map(|(name, portal)| (name.clone(), portal.clone()))
+            .collect();
+        for (name, portal) in waiting {
+            let Place::Fan { plan, tail, .. } = &portal.place else { continue };
+            let shard = match plan {
+                Plan::Each(each) => each.shards[0],
+                _ => self.any_shard(),
+            };
+            let index = match self.link_for(shard).await {
+                Ok(index) => index,
+                Err(LinkError::Refused(report)) => return self.batch_error(report).await,
+                Err(LinkError::End(end)) => return Err(end),
+            };
+            let server_name = self.put(index, &portal.prepared, None);
+            let link = &mut self.links[index];
+            // Bound on the server only to be described: its BindComplete is not the client's.
+            message::frame(&mut link.out, b'B', |o| {
+                o.push(0);
+                o.extend_from_slice(server_name.as_bytes());
+                o.push(0);
+                o.extend_from_slice(tail);
+            });
+            message::describe(&mut link.out, b'P', b"");
+            link.expects.push_back(Expect::BindQuiet);
+            link.expects.push_back(Expect::Describe);
+            link.unsynced = true;
+            if let Some(Portal { place: Place::Fan { describe, .. }, .. }) = self.portals.get_mut(&name) {
+                *describe = false;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn on_sync(&mut self) -> Result<(), End> {
+        if !self.skipping() {
+            self.flush_pending(None).await?;
+            if !self.skipping() {
+                self.describe_fans().await?;
+            }
+        }
+        self.pending.clear();
+        let skipped = std::mem::take(&mut self.skip);
+        if self.block.as_ref().is_some_and(|b| !b.explicit) {
+            // The batch reached several shards: its end is a commit over all of them.
+            self.settle().await?;
+            if skipped || self.links.iter().any(|l| l.skipping) {
+                self.client.failed = true;
+            }
+            if let Err(report) = self.end_implicit().await {
+                self.client.say(|o| report.write(o));
+            }
+            self.say_ready();
+            return Ok(());
+        }
+        let open: Vec<usize> =
+            (0..self.links.len()).filter(|&i| self.links[i].unsynced || self.links[i].skipping).collect();
+        match open[..] {
+            [index] if self.links.iter().enumerate().all(|(i, l)| i == index || l.expects.is_empty()) => {
+                let link = &mut self.links[index];
+                link.out.extend_from_slice(message::SYNC);
+                link.expects.push_back(Expect::Sync);
+                link.unsynced = link.copying;
+                link.skipping = false;
+                link.flush_asked = false;
+            }
+            [] => {
+                self.settle().await?;
+                self.adopt_status();
+                self.say_ready();
+            }
+            _ => {
+                self.settle().await?;
+                self.sync_links();
+                let all: Vec<usize> = (0..self.links.len()).collect();
+                self.run_units(&all).await;
+                self.purge_broken();
+                self.say_ready();
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn on_function_call(&mut self, body: &[u8]) -> Result<(), End> {
+        if self.skipping() {
+            return Ok(());
+        }
+        self.flush_pending(None).await?;
+        if let Some(report) = self.refuses_statements() {
+            self.settle().await?;
+            self.client.say(|o| report.write(o));
+            self.say_ready();
+            return Ok(());
+        }
+        match self.link_for(ShardId(0)).await {
+            Ok(index) => {
+                let link = &mut self.links[index];
+                message::frame(&mut link.out, b'F', |o| o.extend_from_slice(body));
+                link.wrote = true;
+                link.expects.push_back(Expect::Query { ddl: false });
+            }
+            Err(LinkError::Refused(report)) => {
+                self.client.say(|o| report.write(o));
+                self.say_ready();
+            }
+            Err(LinkError::End(end)) => return Err(end),
+        }
+        Ok(())
+    }
+}
+
+/// Statements that no server needs to see.
+fn is_local(analysis: &[Statement]) -> bool {
+    match analysis {
+        [] => true,
+        [one] => matches!(
+            one.template.kind,
+            Kind::Empty
+                | Kind::Begin(_)
+                | Kind::Commit { .. }
+                | Kind::Rollback { .. }
+                | Kind::Savepoint(_)
+                | Kind::RollbackTo(_)
+                | Kind::Release(_)
+                | Kind::Set(_)
+                | Kind::SetLocal
+                | Kind::DiscardAll
+                | Kind::Deallocate(_)
+        ),
+        _ => false,
+    }
+}

@@ -1,0 +1,581 @@
+//! One statement on several shards: sent to all, answered as one.
+//!
+//! Invariants: rows reach the client shard after shard, never mixed within a frame; a write on more than one shard
+//! runs in a transaction over all of them; no tag is said before every shard has answered.
+
+use std::rc::Rc;
+
+use pgherd_router::ShardId;
+use pgherd_router::combine::Aggregator;
+use pgherd_router::plan::{Combine, CopyFormat, Each, Plan, Template};
+use pgherd_wire::message::{self, Report};
+
+use super::link::{Expect, Unit};
+use super::query::refused;
+use super::statements::Prepared;
+use super::transaction::Block;
+use super::{End, LinkError, Session};
+
+/// How the client asked.
+pub enum Via<'a> {
+    Simple,
+    Extended {
+        prepared: &'a Rc<Prepared>,
+        /// The Bind message behind the statement's name.
+        tail: &'a [u8],
+        /// The client asked for the portal's description.
+        describe: bool,
+    },
+}
+
+struct Job {
+    shard: ShardId,
+    sql: String,
+    /// Extended protocol: statement and Bind tail.
+    bound: Option<(Rc<Prepared>, Vec<u8>)>,
+}
+
+impl Session {
+    /// Runs a plan that is not one server's alone. Rows go to the client as they come; the tag (or the error) is the
+    /// caller's to say.
+    pub(super) async fn run_plan(
+        &mut self,
+        text: &str,
+        template: &Template,
+        plan: Plan,
+        via: Via<'_>,
+    ) -> Result<Result<String, Report>, End> {
+        self.settle().await?;
+        if self.links.iter().any(|l| l.unsynced) {
+            match self.batch_to_block().await {
+                Ok(()) => {}
+                Err(LinkError::Refused(report)) => return Ok(Err(report)),
+                Err(LinkError::End(end)) => return Err(end),
+            }
+        }
+        if self.block.is_some() {
+            self.sync_links();
+        }
+        let shards: Vec<ShardId> = match &plan {
+            Plan::Any | Plan::One(_) => vec![self.any_shard()],
+            Plan::Each(each) => each.shards.clone(),
+            Plan::Split { parts, .. } => parts.iter().map(|p| p.shard).collect(),
+            Plan::CopyFrom(copy) => copy.shards.clone(),
+            Plan::CopyTo { shards, .. } => shards.clone(),
+        };
+        let copy_in = matches!(plan, Plan::CopyFrom(_));
+        let write = !template.read_only && !matches!(plan, Plan::CopyTo { .. });
+        if template.outside_transaction && self.block.is_none() {
+            return self.run_apart(text, template, &shards, via).await;
+        }
+        let simple = matches!(via, Via::Simple);
+        let own_block = self.block.is_none() && write && (shards.len() > 1 || copy_in);
+        if own_block {
+            self.block = Some(Block::new(false, Default::default(), self.settings.clone()));
+        }
+        let mut outcome = match self.join_all(&shards).await {
+            Ok(()) => {
+                for link in &mut self.links {
+                    link.wrote |= write && shards.contains(&link.shard);
+                }
+                match plan {
+                    Plan::CopyFrom(copy) => self.copy_from(text, &copy, &via).await?,
+                    Plan::CopyTo { shards, format, header } => {
+                        self.copy_to(text, &shards, format, header).await?
+                    }
+                    Plan::Each(each) => {
+                        let jobs = each.shards.iter().map(|&shard| Job {
+                            shard,
+                            sql: text.to_owned(),
+                            bound: bound_of(&via),
+                        });
+                        let jobs = jobs.collect();
+                        self.run_jobs(jobs, &each, &via).await?
+                    }
+                    Plan::Split { parts, combine } => {
+                        let each = Each { shards: shards.clone(), combine, first_alone: false };
+                        let mut jobs = Vec::new();
+                        for part in parts {
+                            let bound = match &via {
+                                Via::Simple => None,
+                                Via::Extended { prepared, tail, .. } => {
+                                    match self.rebind(prepared, tail, &part.sql, &part.params) {
+                                        Ok(bound) => Some(bound),
+                                        Err(report) => return Ok(self.fan_failed(own_block, report).await),
+                                    }
+                                }
+                            };
+                            jobs.push(Job { shard: part.shard, sql: part.sql, bound });
+                        }
+                        self.run_jobs(jobs, &each, &via).await?
+                    }
+                    Plan::Any | Plan::One(_) => {
+                        Err(Report::error("XX000", "a plan of one shard was fanned out"))
+                    }
+                }
+            }
+            Err(LinkError::Refused(report)) => Err(report),
+            Err(LinkError::End(end)) => return Err(end),
+        };
+        self.purge_broken();
+        match outcome {
+            Err(report) => Ok(self.fan_failed(own_block, report).await),
+            Ok(_) => {
+                if template.ddl {
+                    match &mut self.block {
+                        Some(block) => block.ddl = true,
+                        None => {
+                            self.db.schema_changed();
+                            self.db.refresh().await;
+                        }
+                    }
+                }
+                if own_block && simple {
+                    match self.commit().await {
+                        Ok("COMMIT") => {}
+                        Ok(_) => outcome = Err(Report::error("40000", "the transaction was rolled back")),
+                        Err(report) => outcome = Err(report),
+                    }
+                }
+                Ok(outcome)
+            }
+        }
+    }
+
+    async fn fan_failed(&mut self, own_block: bool, report: Report) -> Result<String, Report> {
+        if own_block {
+            let _ = self.roll_back().await;
+        } else if self.block.is_some() {
+            self.client.failed = true;
+        }
+        Err(report)
+    }
+
+    /// What PostgreSQL refuses in a transaction (VACUUM, CREATE INDEX CONCURRENTLY): shard by shard, each by itself, with a
+    /// report of those that failed.
+    async fn run_apart(
+        &mut self,
+        text: &str,
+        template: &Template,
+        shards: &[ShardId],
+        via: Via<'_>,
+    ) -> Result<Result<String, Report>, End> {
+        match self.join_all(shards).await {
+            Ok(()) => {}
+            Err(LinkError::Refused(report)) => return Ok(Err(report)),
+            Err(LinkError::End(end)) => return Err(end),
+        }
+        drop(via);
+        let mut indices = Vec::new();
+        for &shard in shards {
+            if let Some(i) = self.links.iter().position(|l| l.shard == shard) {
+                self.links[i].send_unit(text, Unit::Quiet);
+                indices.push(i);
+            }
+        }
+        self.run_units(&indices).await;
+        let mut tag = None;
+        let mut failures = Vec::new();
+        for &i in &indices {
+            match self.unit_result(i) {
+                Ok(said) => tag = tag.or(said),
+                Err(report) => failures.push((self.links[i].shard, report)),
+            }
+        }
+        self.purge_broken();
+        if template.ddl {
+            self.db.schema_changed();
+            self.db.refresh().await;
+        }
+        if failures.is_empty() {
+            return Ok(Ok(tag.unwrap_or_default()));
+        }
+        let (_, first) = &failures[0];
+        if failures.len() == shards.len() {
+            return Ok(Err(first.clone()));
+        }
+        let detail: Vec<String> = failures
+            .iter()
+            .map(|(shard, r)| format!("Shard \"{}\": {}.", self.db.shard_name(*shard), r.message))
+            .collect();
+        let report = Report::error(
+            &first.sqlstate,
+            format!("the statement failed on {} of {} shards", failures.len(), shards.len()),
+        )
+        .detail(detail.join(" "))
+        .hint("It took effect on the other shards. Mend the cause and run it again.");
+        Ok(Err(report))
+    }
+
+    /// Holds a server of every one of the shards.
+    pub(super) async fn join_all(&mut self, shards: &[ShardId]) -> Result<(), LinkError> {
+        if self.block.is_none() && self.pinned.is_none() {
+            self.release_all();
+        }
+        if shards.len() > 1 && self.db.sharded && self.pass.is_none() {
+            self.pass = match self.pools.gate.try_enter() {
+                Some(pass) => Some(pass),
+                None => Some(self.wait_for(Box::pin(self.pools.clone().enter())).await?),
+            };
+        }
+        for &shard in shards {
+            match self.links.iter().position(|l| l.shard == shard) {
+                Some(index) => self.prepare_link(index).await.map_err(LinkError::Refused)?,
+                None => {
+                    self.join(shard).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn run_jobs(
+        &mut self,
+        jobs: Vec<Job>,
+        each: &Each,
+        via: &Via<'_>,
+    ) -> Result<Result<String, Report>, End> {
+        let describe = match via {
+            Via::Simple => true,
+            Via::Extended { describe, .. } => *describe,
+        };
+        let collect = matches!(each.combine, Combine::Aggregate(_) | Combine::Interleave(_));
+        // Every shard answers the same: only the first one's rows are the client's.
+        let same = matches!(each.combine, Combine::Same);
+        let mut formats = Vec::new();
+        let mut indices = Vec::new();
+        for (n, mut job) in jobs.into_iter().enumerate() {
+            let Some(i) = self.links.iter().position(|l| l.shard == job.shard) else {
+                return Ok(Err(Report::error("XX000", "a participant is missing")));
+            };
+            let unit = match n {
+                _ if collect => Unit::Collect,
+                0 => Unit::Rows { describe },
+                _ if same => Unit::Quiet,
+                _ => Unit::Rows { describe: false },
+            };
+            if let (Combine::Aggregate(_), Some((_, tail))) = (&each.combine, &mut job.bound)
+                && let Err(report) = results_as_text(tail, &mut formats)
+            {
+                return Ok(Err(report));
+            }
+            self.send_job(i, &job, unit, describe || collect);
+            indices.push(i);
+            if n == 0 && each.first_alone {
+                self.run_units(&[i]).await;
+                if let Some(error) = self.links[i].captured.error.clone() {
+                    return Ok(Err(Report::read_whole(&error)));
+                }
+                if self.links[i].broken.is_some() {
+                    break;
+                }
+            }
+        }
+        // Shard after shard: the first one's rows first. The others run meanwhile and wait with theirs.
+        let mut failure: Option<Report> = None;
+        let mut description: Option<Vec<u8>> = None;
+        let mut tags: Vec<String> = Vec::new();
+        self.flush_all(&indices).await;
+        for (n, &i) in indices.iter().enumerate() {
+            if failure.is_some() {
+                self.hush(i);
+            }
+            self.run_units(&[i]).await;
+            if self.client.gone {
+                for &j in &indices[n..] {
+                    self.hush(j);
+                }
+            }
+            match self.unit_result(i) {
+                Ok(tag) => tags.extend(tag),
+                Err(report) => {
+                    if failure.is_none() {
+                        failure = Some(report);
+                        // The others' work is for nothing.
+                        for &j in &indices[n + 1..] {
+                            self.hush(j);
+                            if !self.links[j].quiet() && self.links[j].broken.is_none() {
+                                let _ = self.links[j].server.cancel.cancel().await;
+                            }
+                        }
+                    }
+                    continue;
+                }
+            }
+            let described = self.links[i].captured.description.take();
+            match (&description, described) {
+                (None, described) => description = described,
+                (Some(first), Some(other)) if !same_columns(first, &other) && failure.is_none() => {
+                    failure = Some(
+                        Report::error("0A000", "shards disagree on the columns of the result")
+                            .detail(format!(
+                                "Shard \"{}\" describes them otherwise than the first one.",
+                                self.db.shard_name(self.links[i].shard)
+                            ))
+                            .hint("Bring the table to the same definition on every shard."),
+                    );
+                }
+                _ => {}
+            }
+        }
+        if let Some(report) = failure {
+            return Ok(Err(report));
+        }
+        Ok(self.combine(&each.combine, &indices, description, &formats, describe, &tags))
+    }
+
+    fn combine(
+        &mut self,
+        combine: &Combine,
+        indices: &[usize],
+        description: Option<Vec<u8>>,
+        formats: &[u16],
+        describe: bool,
+        tags: &[String],
+    ) -> Result<String, Report> {
+        match combine {
+            Combine::Same => {
+                let first = tags.first().cloned().unwrap_or_default();
+                if tags.iter().any(|t| *t != first) {
+                    return Err(Report::error("XX001", "the shards' copies of a reference table differ")
+                        .detail(format!("They answered {}.", tags.join(", ")))
+                        .hint("Compare the table on the shards; nothing was changed."));
+                }
+                Ok(first)
+            }
+            Combine::Union => add_tags(tags),
+            Combine::Interleave(order) => {
+                if describe && let Some(body) = &description {
+                    self.client.say(|o| message::frame(o, b'T', |o| o.extend_from_slice(body)));
+                } else if describe {
+                    self.client.push(message::NO_DATA);
+                }
+                let mut rows: Vec<_> = indices
+                    .iter()
+                    .map(|&i| std::mem::take(&mut self.links[i].captured.rows).into_iter())
+                    .collect();
+                if description.is_some() {
+                    for &part in order {
+                        let Some(row) = rows.get_mut(part as usize).and_then(Iterator::next) else {
+                            return Err(Report::error(
+                                "XX000",
+                                "a shard returned fewer rows than it was given",
+                            ));
+                        };
+                        self.client.say(|o| message::frame(o, b'D', |o| o.extend_from_slice(&row)));
+                    }
+                }
+                add_tags(tags)
+            }
+            Combine::Aggregate(aggregates) => {
+                let broken = || Report::error("08P01", "a shard's answer cannot be read");
+                let mut columns =
+                    message::read_row_description(&description.ok_or_else(broken)?).map_err(|_| broken())?;
+                let oids: Vec<u32> = columns.iter().map(|c| c.type_oid).collect();
+                let mut aggregator = Aggregator::new(aggregates, &oids).map_err(refused)?;
+                for &i in indices {
+                    for row in std::mem::take(&mut self.links[i].captured.rows) {
+                        let mut values = Vec::new();
+                        message::read_data_row(&row, &mut values).map_err(|_| broken())?;
+                        aggregator.add(&values).map_err(refused)?;
+                    }
+                }
+                let row = aggregator.finish(formats).map_err(refused)?;
+                if describe {
+                    for (n, column) in columns.iter_mut().enumerate() {
+                        column.format = format_of(formats, n);
+                        // An aggregate's column belongs to no table.
+                    }
+                    self.client.say(|o| message::row_description(o, &columns));
+                }
+                self.client.say(|o| message::data_row(o, &row));
+                Ok("SELECT 1".to_owned())
+            }
+        }
+    }
+
+    fn send_job(&mut self, index: usize, job: &Job, unit: Unit, describe: bool) {
+        match &job.bound {
+            None => self.links[index].send_unit(&job.sql, unit),
+            Some((prepared, tail)) => {
+                let name = self.put_statement(index, prepared, false);
+                let link = &mut self.links[index];
+                link.captured = Default::default();
+                message::frame(&mut link.out, b'B', |o| {
+                    o.push(0);
+                    o.extend_from_slice(name.as_bytes());
+                    o.push(0);
+                    o.extend_from_slice(tail);
+                });
+                if describe {
+                    message::describe(&mut link.out, b'P', b"");
+                }
+                message::execute(&mut link.out, b"", 0);
+                link.out.extend_from_slice(message::SYNC);
+                link.expects.push_back(Expect::Unit(unit));
+            }
+        }
+    }
+
+    async fn flush_all(&mut self, indices: &[usize]) {
+        std::future::poll_fn(|cx| {
+            for &i in indices {
+                self.links[i].poll_flush(cx);
+            }
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Nothing more of this link's unit reaches the client.
+    fn hush(&mut self, index: usize) {
+        for expect in &mut self.links[index].expects {
+            if let Expect::Unit(unit) = expect {
+                *unit = Unit::Quiet;
+            }
+        }
+    }
+
+    /// A part of a split statement: its own text, and the parameters that it uses.
+    fn rebind(
+        &mut self,
+        prepared: &Rc<Prepared>,
+        tail: &[u8],
+        sql: &str,
+        params: &[u16],
+    ) -> Result<(Rc<Prepared>, Vec<u8>), Report> {
+        let malformed = || Report::error("08P01", "invalid message format");
+        let (mut formats, mut values, mut results) = (Vec::new(), Vec::new(), Vec::new());
+        message::read_bind_tail(tail, &mut formats, &mut values, &mut results).map_err(|_| malformed())?;
+        let mut types = Vec::with_capacity(params.len());
+        let mut part_formats = Vec::with_capacity(params.len());
+        let mut part_values = Vec::with_capacity(params.len());
+        for &p in params {
+            let p = p as usize;
+            types.push(prepared.types.get(p).copied().unwrap_or(0));
+            part_formats.push(format_of(&formats, p));
+            part_values.push(*values.get(p).ok_or_else(malformed)?);
+        }
+        while types.last() == Some(&0) {
+            types.pop();
+        }
+        let mut bind = Vec::new();
+        message::bind(&mut bind, b"", b"", &part_formats, &part_values, &results);
+        let statement = self.worker.intern_text(sql, &types);
+        // Type, length and two empty names stand before the tail.
+        Ok((statement, bind.split_off(7)))
+    }
+
+    async fn copy_to(
+        &mut self,
+        text: &str,
+        shards: &[ShardId],
+        format: CopyFormat,
+        header: bool,
+    ) -> Result<Result<String, Report>, End> {
+        let binary = format == CopyFormat::Binary;
+        let mut tags = Vec::new();
+        for (n, shard) in shards.iter().enumerate() {
+            let Some(i) = self.links.iter().position(|l| l.shard == *shard) else {
+                return Ok(Err(Report::error("XX000", "a participant is missing")));
+            };
+            self.links[i].send_unit(text, Unit::CopyOut { first: n == 0, header, binary });
+            self.run_units(&[i]).await;
+            match self.unit_result(i) {
+                Ok(tag) => tags.extend(tag),
+                Err(report) => return Ok(Err(report)),
+            }
+        }
+        if binary {
+            self.client.say(|o| message::copy_data(o, &[0xff, 0xff]));
+        }
+        self.client.push(message::COPY_DONE);
+        Ok(add_tags(&tags))
+    }
+}
+
+fn bound_of(via: &Via<'_>) -> Option<(Rc<Prepared>, Vec<u8>)> {
+    match via {
+        Via::Simple => None,
+        Via::Extended { prepared, tail, .. } => Some(((*prepared).clone(), tail.to_vec())),
+    }
+}
+
+/// Bind's rule for format codes: none (all text), one for all, or one each.
+fn format_of(formats: &[u16], n: usize) -> u16 {
+    match formats {
+        [] => 0,
+        [all] => *all,
+        each => each.get(n).copied().unwrap_or(0),
+    }
+}
+
+/// Asks for text results; what the client asked for goes to `formats`.
+fn results_as_text(tail: &mut Vec<u8>, formats: &mut Vec<u16>) -> Result<(), Report> {
+    let malformed = |_| Report::error("08P01", "invalid message format");
+    let (mut params, mut values, mut results) = (Vec::new(), Vec::new(), Vec::new());
+    message::read_bind_tail(tail, &mut params, &mut values, &mut results).map_err(malformed)?;
+    let mut bind = Vec::new();
+    message::bind(&mut bind, b"", b"", &params, &values, &[]);
+    *tail = bind.split_off(7);
+    *formats = results;
+    Ok(())
+}
+
+/// Names, types and formats; tables have other OIDs on other shards.
+fn same_columns(a: &[u8], b: &[u8]) -> bool {
+    if a == b {
+        return true;
+    }
+    match (message::read_row_description(a), message::read_row_description(b)) {
+        (Ok(a), Ok(b)) => {
+            a.len() == b.len()
+                && a.iter()
+                    .zip(&b)
+                    .all(|(x, y)| x.name == y.name && x.type_oid == y.type_oid && x.format == y.format)
+        }
+        _ => false,
+    }
+}
+
+/// `UPDATE 2` and `UPDATE 3` are `UPDATE 5`; tags without a count must agree.
+fn add_tags(tags: &[String]) -> Result<String, Report> {
+    let Some(first) = tags.first() else { return Ok(String::new()) };
+    let split = |tag: &str| -> Option<(String, u64)> {
+        let (word, count) = tag.rsplit_once(' ')?;
+        Some((word.to_owned(), count.parse().ok()?))
+    };
+    let Some((word, _)) = split(first) else { return Ok(first.clone()) };
+    let mut sum = 0u64;
+    for tag in tags {
+        match split(tag) {
+            Some((w, n)) if w == word => sum += n,
+            _ => {
+                return Err(Report::error("XX000", "shards answered with different command tags")
+                    .detail(format!("They answered {}.", tags.join(", "))));
+            }
+        }
+    }
+    Ok(format!("{word} {sum}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_of_the_shards_tags_add_up() {
+        let cases: [(&str, &[&str], Result<&str, ()>); 6] = [
+            ("updates", &["UPDATE 2", "UPDATE 3"], Ok("UPDATE 5")),
+            ("inserts keep their zero", &["INSERT 0 1", "INSERT 0 2"], Ok("INSERT 0 3")),
+            ("one shard", &["SELECT 7"], Ok("SELECT 7")),
+            ("no count", &["TRUNCATE TABLE", "TRUNCATE TABLE"], Ok("TRUNCATE TABLE")),
+            ("nothing", &[], Ok("")),
+            ("another word is no sum", &["UPDATE 2", "DELETE 3"], Err(())),
+        ];
+        for (why, tags, expected) in cases {
+            let tags: Vec<String> = tags.iter().map(|t| t.to_string()).collect();
+            assert_eq!(add_tags(&tags).map_err(drop), expected.map(str::to_owned), "{why}");
+        }
+    }
+}

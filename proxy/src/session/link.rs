@@ -1,0 +1,774 @@
+//! One server connection lent to a session, and the replies that it owes.
+//!
+//! Invariant: `expects` holds exactly what the server was asked and has not answered, in order; a link may go
+//! back to the pool only when it is empty, nothing waits in `out`, and the server said 'I'.
+//!
+//! Not here: who asked and why (`session`), lending (`pgherd_pool`).
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pgherd_pool::Server;
+use pgherd_router::ShardId;
+use pgherd_wire::frame::{self, HEADER_BYTES};
+use pgherd_wire::message::{self, Report};
+
+use super::client::Client;
+use super::settings::Settings;
+use super::statements::{Prepared, StatementId};
+
+/// Longest message that has to be understood whole (ParameterStatus, a captured ErrorResponse or row of an
+/// aggregate). A server that sends a longer one is closed.
+const UNDERSTOOD_BYTES_MAX: usize = 16 << 20;
+
+/// A block for reading; forwarded in place.
+pub const BLOCK_BYTES: usize = 16 * 1024;
+
+/// What a server connection remembers while it goes from client to client.
+#[derive(Debug, Default)]
+pub struct LinkState {
+    /// Settings that differ from the server's own; `None`: not known, everything is reset before use.
+    pub settings: Option<Arc<Settings>>,
+    /// A connection that was never used has nothing to reset.
+    pub used: bool,
+    /// Statements prepared under pgherd's names, with the tick of their last use.
+    pub prepared: HashMap<StatementId, u64>,
+    /// What the unnamed statement is, if it is one of ours.
+    pub unnamed: Option<StatementId>,
+    /// The schema version that `prepared` was made for.
+    pub schema_version: u64,
+    pub tick: u64,
+}
+
+/// What is owed next, and what becomes of it.
+#[derive(Debug)]
+pub enum Expect {
+    /// A simple Query (or FunctionCall) of the client: all goes to the client up to and with ReadyForQuery.
+    Query {
+        ddl: bool,
+    },
+    /// ParseComplete; `undo`: what an error before it takes back.
+    Parse {
+        forward: bool,
+        id: StatementId,
+        undo: Undo,
+    },
+    Bind,
+    /// A Bind that only serves a Describe.
+    BindQuiet,
+    /// ParameterDescription (statement only), then RowDescription or NoData.
+    Describe,
+    Execute {
+        ddl: bool,
+    },
+    Close,
+    Sync,
+    /// A reply of pgherd's own, in its place among the server's.
+    Local(Vec<u8>, Undo),
+    /// Everything up to ReadyForQuery belongs to a statement of pgherd's own, or to a part of a statement that runs on several shards.
+    Unit(Unit),
+    /// One extended message of pgherd's own inside the client's batch: swallowed until CommandComplete.
+    Own,
+    /// CloseComplete of a statement that pgherd itself let go of: swallowed.
+    CloseQuiet,
+    /// An error forced on the server to end its implicit transaction; the client gets these bytes in its place.
+    Abort(Vec<u8>),
+}
+
+/// What must be taken back when an error makes the server skip a message.
+#[derive(Debug, Default)]
+pub enum Undo {
+    #[default]
+    Nothing,
+    /// A Parse: the name is free again.
+    Define(Box<[u8]>),
+    /// A Close: the statement is there again.
+    Restore(Box<[u8]>, std::rc::Rc<Prepared>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Nothing reaches the client; tag and error are captured.
+    Quiet,
+    /// Like `Quiet`, but it cannot fail, and a statement of the client's is already behind it: an error breaks the link.
+    Prelude,
+    /// Rows go to the client; RowDescription too when `describe`.
+    Rows { describe: bool },
+    /// Rows and description are captured.
+    Collect,
+    /// COPY TO STDOUT of one shard among several. The first one's CopyOutResponse is the client's; a header line or a
+    /// binary signature is kept once, a binary trailer is the session's to say.
+    CopyOut { first: bool, header: bool, binary: bool },
+}
+
+/// What a unit said.
+#[derive(Debug, Default)]
+pub struct Captured {
+    pub tag: Option<String>,
+    /// Body of the first ErrorResponse.
+    pub error: Option<Vec<u8>>,
+    /// Body of the RowDescription.
+    pub description: Option<Vec<u8>>,
+    /// ParameterDescription's body.
+    pub parameters: Option<Vec<u8>>,
+    pub rows: Vec<Vec<u8>>,
+    pub rows_bytes: usize,
+    pub no_data: bool,
+    pub empty: bool,
+    /// CopyInResponse or CopyOutResponse: kind and body.
+    pub copy: Option<(u8, Vec<u8>)>,
+    /// CopyData messages of a COPY TO.
+    pub copied_rows: u64,
+}
+
+/// Why a link cannot be used any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Broken {
+    /// The server closed or reset the connection; what it said last, if anything.
+    Lost(Option<Report>),
+    /// The server broke the protocol.
+    Violation(String),
+}
+
+pub struct Link {
+    pub shard: ShardId,
+    pub server: Server<LinkState>,
+    /// Bytes for the server.
+    pub out: Vec<u8>,
+    pub out_at: usize,
+    block: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Bytes left of a frame that is passed on as it comes; `true`: to the client.
+    body_left: usize,
+    body_forward: bool,
+    pub expects: VecDeque<Expect>,
+    /// Extended messages were sent since the last Sync.
+    pub unsynced: bool,
+    /// After an error in the extended protocol: the server skips until Sync.
+    pub skipping: bool,
+    /// COPY FROM STDIN runs: the client's CopyData goes here.
+    pub copying: bool,
+    /// An error ended a COPY of the extended protocol; a Sync sent before may be answered after all.
+    pub stray_ready: bool,
+    /// In a transaction block that pgherd (or the client) began.
+    pub in_block: bool,
+    /// May have written in this transaction.
+    pub wrote: bool,
+    /// Last transaction status of a ReadyForQuery.
+    pub status: u8,
+    pub broken: Option<Broken>,
+    pub captured: Captured,
+    /// Something undone by an error, for the session to carry out: see [`Undo`].
+    pub undone: Vec<Undo>,
+    /// A schema change was completed on this link.
+    pub ddl_done: bool,
+    /// An error reached the client since the session last looked.
+    pub errors: u32,
+    /// A Flush was sent since the last reply or Sync.
+    pub flush_asked: bool,
+    /// A statement that the unit under way parses: known to be on the server when the unit succeeds.
+    pub unit_parse: Option<(StatementId, u64)>,
+    /// When the link broke: replies that the client was owed, ReadyForQuerys among them, and whether instead a unit of
+    /// pgherd's own was under way, whose waiter looks at `broken` itself.
+    pub lost_replies: usize,
+    pub lost_ready: usize,
+    pub lost_unit: bool,
+}
+
+impl Link {
+    pub fn new(shard: ShardId, server: Server<LinkState>, block: Vec<u8>) -> Self {
+        Self {
+            shard,
+            server,
+            out: Vec::new(),
+            out_at: 0,
+            block,
+            start: 0,
+            end: 0,
+            body_left: 0,
+            body_forward: false,
+            expects: VecDeque::new(),
+            unsynced: false,
+            skipping: false,
+            copying: false,
+            stray_ready: false,
+            in_block: false,
+            wrote: false,
+            status: b'I',
+            broken: None,
+            captured: Captured::default(),
+            undone: Vec::new(),
+            ddl_done: false,
+            errors: 0,
+            flush_asked: false,
+            unit_parse: None,
+            lost_replies: 0,
+            lost_ready: 0,
+            lost_unit: false,
+        }
+    }
+
+    /// Gives up the reading block, to be lent to somebody else.
+    pub fn into_parts(self) -> (Server<LinkState>, Vec<u8>) {
+        (self.server, self.block)
+    }
+
+    /// No reply owed and nothing to send.
+    pub fn quiet(&self) -> bool {
+        self.expects.is_empty() && self.out_at == self.out.len() && self.body_left == 0
+    }
+
+    /// Fit for the next client.
+    pub fn reusable(&self) -> bool {
+        self.quiet()
+            && self.start == self.end
+            && self.status == b'I'
+            && !self.unsynced
+            && !self.skipping
+            && !self.copying
+            && !self.stray_ready
+            && self.broken.is_none()
+    }
+
+    /// A frame is half delivered to the client: nothing else may be said to it before the rest.
+    pub fn inside_frame(&self) -> bool {
+        self.body_left > 0 && self.body_forward
+    }
+
+    pub fn pending_out(&self) -> usize {
+        self.out.len() - self.out_at
+    }
+
+    /// Appends a simple query of pgherd's own.
+    pub fn send_unit(&mut self, sql: &str, unit: Unit) {
+        self.captured = Captured::default();
+        message::query(&mut self.out, sql);
+        self.server.state.unnamed = None;
+        self.expects.push_back(Expect::Unit(unit));
+    }
+
+    pub fn fail(&mut self, broken: Broken) {
+        if self.broken.is_none() {
+            self.broken = Some(broken);
+        }
+        self.out.clear();
+        self.out_at = 0;
+        self.start = 0;
+        self.end = 0;
+        self.copying = false;
+        let mut units = false;
+        for expect in self.expects.drain(..).rev() {
+            match &expect {
+                Expect::Unit(_) | Expect::Own => units = true,
+                Expect::Query { .. } | Expect::Sync => {
+                    self.lost_ready += 1;
+                    self.lost_replies += 1;
+                }
+                _ => self.lost_replies += 1,
+            }
+            if let Expect::Parse { undo, .. } | Expect::Local(_, undo) = expect {
+                self.undone.push(undo);
+            }
+        }
+        self.lost_unit = units && self.lost_replies == 0;
+    }
+
+    /// Writes what waits for the server. `true`: something was written.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while self.out_at < self.out.len() {
+            match self.server.stream.poll_write(cx, &self.out[self.out_at..]) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.out_at += n;
+                    progress = true;
+                }
+                // Not this: break the link here. The server may have said why it closes; that is read first.
+                Poll::Ready(_) => {
+                    self.out.clear();
+                    self.out_at = 0;
+                    return true;
+                }
+                Poll::Pending => return progress,
+            }
+        }
+        if self.out_at > 0 {
+            self.out.clear();
+            self.out_at = 0;
+            // A large COPY or Bind must not keep its buffer for ever.
+            if self.out.capacity() > 4 * BLOCK_BYTES {
+                self.out = Vec::new();
+            }
+        }
+        progress
+    }
+
+    /// Reads once and takes in what came. `true`: something happened.
+    pub fn poll_take(&mut self, cx: &mut Context<'_>, client: &mut Client) -> bool {
+        if self.broken.is_some() || client.backlogged() {
+            return false;
+        }
+        if self.server.stream.poll_read_ready(cx).is_pending() {
+            return false;
+        }
+        if self.block.len() < BLOCK_BYTES {
+            self.block.resize(BLOCK_BYTES, 0);
+        }
+        if self.end == self.block.len() {
+            if self.start > 0 {
+                self.block.copy_within(self.start..self.end, 0);
+                self.end -= self.start;
+                self.start = 0;
+            } else if self.block.len() >= UNDERSTOOD_BYTES_MAX {
+                self.fail(Broken::Violation("a message is too long to be understood".into()));
+                return true;
+            } else {
+                let larger = self.block.len() * 2;
+                self.block.resize(larger, 0);
+            }
+        }
+        match self.server.stream.poll_read(cx, &mut self.block[self.end..]) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(0)) => {
+                self.fail(Broken::Lost(None));
+                true
+            }
+            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::Interrupted => true,
+            Poll::Ready(Err(_)) => {
+                self.fail(Broken::Lost(None));
+                true
+            }
+            Poll::Ready(Ok(n)) => {
+                self.end += n;
+                if let Err(why) = self.digest(cx, client) {
+                    self.fail(Broken::Violation(why));
+                }
+                true
+            }
+        }
+    }
+
+    /// Takes in the frames of the block: forwards runs of them in place, keeps a cut one for the next read.
+    fn digest(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Result<(), String> {
+        // [run, at) is to be forwarded and has not been yet.
+        let mut at = self.start;
+        let mut run = at;
+        macro_rules! skip_to {
+            ($next:expr) => {{
+                if run < at {
+                    client.push(&self.block[run..at]);
+                }
+                at = $next;
+                run = at;
+            }};
+        }
+        loop {
+            if self.body_left > 0 {
+                let n = self.body_left.min(self.end - at);
+                self.body_left -= n;
+                if self.body_forward {
+                    at += n;
+                } else {
+                    skip_to!(at + n);
+                }
+                if self.body_left > 0 {
+                    break;
+                }
+            }
+            if at == self.end {
+                break;
+            }
+            let Some(head) = frame::header(&self.block[at..self.end])
+                .map_err(|e| format!("message {:?} with length {}", e.kind as char, e.length))?
+            else {
+                break;
+            };
+            let available = self.end - at;
+            let whole = available >= head.total();
+            // Replies of pgherd's own that stand before this one.
+            if let Some(Expect::Local(..)) = self.expects.front() {
+                skip_to!(at);
+                while let Some(Expect::Local(..)) = self.expects.front() {
+                    if let Some(Expect::Local(bytes, _)) = self.expects.pop_front() {
+                        client.push(&bytes);
+                    }
+                }
+            }
+            // These are understood, so they must be whole.
+            let understood = matches!(head.kind, b'Z' | b'S' | b'1' | b'2' | b'3')
+                || match self.expects.front() {
+                    Some(Expect::Unit(unit)) => match head.kind {
+                        b'C' | b'E' | b'T' | b'G' | b'H' | b't' => true,
+                        b'D' => *unit == Unit::Collect,
+                        b'd' => matches!(
+                            unit,
+                            Unit::CopyOut { header: true, .. } | Unit::CopyOut { binary: true, .. }
+                        ),
+                        _ => false,
+                    },
+                    None => head.kind == b'E',
+                    Some(Expect::Abort(_)) => true,
+                    Some(_) => false,
+                };
+            if understood && !whole {
+                if head.total() > UNDERSTOOD_BYTES_MAX {
+                    return Err(format!("message {:?} of {} bytes", head.kind as char, head.body));
+                }
+                break;
+            }
+            let body = at + HEADER_BYTES..at + head.total().min(available);
+            let forward = self.take_frame(head.kind, body, client)?;
+            if whole {
+                if forward {
+                    at += head.total();
+                } else {
+                    skip_to!(at + head.total());
+                }
+            } else {
+                self.body_left = head.total() - available;
+                self.body_forward = forward;
+                if forward {
+                    at = self.end;
+                } else {
+                    skip_to!(self.end);
+                }
+                break;
+            }
+        }
+        // Replies of pgherd's own behind the last one of the server.
+        if matches!(self.expects.front(), Some(Expect::Local(..))) && self.body_left == 0 {
+            skip_to!(at);
+            self.flush_local(client);
+        }
+        if run < at {
+            client.forward(cx, &self.block[run..at]);
+        } else {
+            client.poll_flush(cx);
+        }
+        self.start = at;
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+            if self.block.len() > 16 * BLOCK_BYTES {
+                self.block = Vec::new();
+            }
+        }
+        Ok(())
+    }
+
+    /// Says pgherd's own replies that no server reply stands before.
+    pub fn flush_local(&mut self, client: &mut Client) {
+        while let Some(Expect::Local(..)) = self.expects.front() {
+            if let Some(Expect::Local(bytes, _)) = self.expects.pop_front() {
+                client.push(&bytes);
+            }
+        }
+    }
+
+    /// One frame (its body may be cut, unless it is one that is understood). `true`: the client gets it.
+    fn take_frame(
+        &mut self,
+        kind: u8,
+        body: std::ops::Range<usize>,
+        client: &mut Client,
+    ) -> Result<bool, String> {
+        // May come at any time, asked for or not.
+        match kind {
+            b'S' => {
+                let forward = client.note_parameter(&self.block[body]);
+                return Ok(forward);
+            }
+            b'N' => {
+                return Ok(!matches!(
+                    self.expects.front(),
+                    Some(Expect::Unit(Unit::Quiet | Unit::Prelude) | Expect::Own)
+                ));
+            }
+            b'A' => return Ok(true),
+            _ => {}
+        }
+        let Some(front) = self.expects.front() else {
+            if kind == b'Z' && self.stray_ready {
+                self.stray_ready = false;
+                self.skipping = false;
+                self.unsynced = false;
+                self.status = self.status_of(&body)?;
+                self.block[body.start] = client.ready(self.status);
+                return Ok(true);
+            }
+            if kind == b'E' {
+                let report = Report::read(&self.block[body]);
+                self.fail(Broken::Lost(Some(report)));
+                return Ok(false);
+            }
+            return Err(format!("message {:?} that nobody asked for", kind as char));
+        };
+        match front {
+            Expect::Query { ddl } => match kind {
+                b'Z' => {
+                    if *ddl {
+                        self.ddl_done = true;
+                    }
+                    self.status = self.status_of(&body)?;
+                    self.copying = false;
+                    self.expects.pop_front();
+                    self.block[body.start] = client.ready(self.status);
+                    Ok(true)
+                }
+                b'G' => {
+                    self.copying = true;
+                    Ok(true)
+                }
+                b'W' => Err("replication in a pooled session".into()),
+                b'E' => {
+                    self.copying = false;
+                    self.errors += 1;
+                    Ok(true)
+                }
+                b'C' => {
+                    self.copying = false;
+                    Ok(true)
+                }
+                b'T' | b'D' | b'I' | b'H' | b'd' | b'c' | b'V' => Ok(true),
+                other => Err(format!("message {:?} in reply to a query", other as char)),
+            },
+            Expect::Unit(unit) => {
+                let unit = *unit;
+                self.take_unit(unit, kind, body, client)
+            }
+            Expect::Local(..) => unreachable_frame(kind),
+            _ if kind == b'E' => {
+                self.skip_after_error(client);
+                let own = matches!(self.expects.front(), Some(Expect::Abort(_)));
+                if own && let Some(Expect::Abort(bytes)) = self.expects.pop_front() {
+                    client.push(&bytes);
+                    self.skipping = self.expects.is_empty();
+                }
+                Ok(!own)
+            }
+            Expect::Parse { forward, .. } if kind == b'1' => {
+                let forward = *forward;
+                self.expects.pop_front();
+                Ok(forward)
+            }
+            Expect::Bind if kind == b'2' => {
+                self.expects.pop_front();
+                Ok(true)
+            }
+            Expect::Close if kind == b'3' => {
+                self.expects.pop_front();
+                Ok(true)
+            }
+            Expect::BindQuiet if kind == b'2' => {
+                self.expects.pop_front();
+                Ok(false)
+            }
+            Expect::CloseQuiet if kind == b'3' => {
+                self.expects.pop_front();
+                Ok(false)
+            }
+            Expect::Describe => match kind {
+                b't' => Ok(true),
+                b'T' | b'n' => {
+                    self.expects.pop_front();
+                    Ok(true)
+                }
+                other => Err(format!("message {:?} in reply to Describe", other as char)),
+            },
+            Expect::Execute { ddl } => match kind {
+                b'D' | b'd' | b'c' | b'H' => Ok(true),
+                b'G' => {
+                    self.copying = true;
+                    // Syncs that were sent with the Execute are read, and ignored, by the COPY.
+                    self.expects.retain(|e| !matches!(e, Expect::Sync));
+                    self.unsynced = true;
+                    Ok(true)
+                }
+                b'C' | b'I' | b's' => {
+                    if *ddl {
+                        self.ddl_done = true;
+                    }
+                    self.copying = false;
+                    self.expects.pop_front();
+                    Ok(true)
+                }
+                other => Err(format!("message {:?} in reply to Execute", other as char)),
+            },
+            Expect::Own => match kind {
+                b'1' | b'2' | b'n' => Ok(false),
+                b'C' => {
+                    self.expects.pop_front();
+                    Ok(false)
+                }
+                other => Err(format!("message {:?} in reply to pgherd's own statement", other as char)),
+            },
+            Expect::Sync => match kind {
+                b'Z' => {
+                    self.status = self.status_of(&body)?;
+                    self.expects.pop_front();
+                    self.copying = false;
+                    self.block[body.start] = client.ready(self.status);
+                    Ok(true)
+                }
+                other => Err(format!("message {:?} in place of ReadyForQuery", other as char)),
+            },
+            Expect::Abort(_)
+            | Expect::Parse { .. }
+            | Expect::Bind
+            | Expect::BindQuiet
+            | Expect::Close
+            | Expect::CloseQuiet => Err(format!("message {:?} out of turn", kind as char)),
+        }
+    }
+
+    fn status_of(&self, body: &std::ops::Range<usize>) -> Result<u8, String> {
+        match self.block[body.clone()] {
+            [s @ (b'I' | b'T' | b'E')] => Ok(s),
+            _ => Err("a ReadyForQuery without a status".into()),
+        }
+    }
+
+    /// The server skips everything until Sync: what it skips is taken back.
+    fn skip_after_error(&mut self, _client: &mut Client) {
+        self.errors += 1;
+        if self.copying {
+            self.stray_ready = self.expects.iter().all(|e| !matches!(e, Expect::Sync));
+            self.copying = false;
+        }
+        let mut skipped = Vec::new();
+        while let Some(front) = self.expects.front() {
+            if matches!(front, Expect::Sync | Expect::Abort(_)) {
+                break;
+            }
+            skipped.extend(self.expects.pop_front());
+        }
+        for expect in skipped.into_iter().rev() {
+            match expect {
+                Expect::Parse { undo, id, .. } => {
+                    self.server.state.prepared.remove(&id);
+                    if self.server.state.unnamed == Some(id) {
+                        self.server.state.unnamed = None;
+                    }
+                    self.undone.push(undo);
+                }
+                Expect::Local(_, undo) => self.undone.push(undo),
+                _ => {}
+            }
+        }
+        if self.expects.is_empty() {
+            self.skipping = true;
+        }
+    }
+
+    fn take_unit(
+        &mut self,
+        unit: Unit,
+        kind: u8,
+        body: std::ops::Range<usize>,
+        client: &mut Client,
+    ) -> Result<bool, String> {
+        match kind {
+            b'Z' => {
+                if let Some((id, tick)) = self.unit_parse.take()
+                    && self.captured.error.is_none()
+                {
+                    self.server.state.prepared.insert(id, tick);
+                }
+                self.status = self.status_of(&body)?;
+                self.expects.pop_front();
+                Ok(false)
+            }
+            b'C' => {
+                let text = &self.block[body];
+                let text = text.strip_suffix(b"\0").unwrap_or(text);
+                self.captured.tag = Some(String::from_utf8_lossy(text).into_owned());
+                Ok(false)
+            }
+            b'E' => {
+                if unit == Unit::Prelude {
+                    let report = Report::read(&self.block[body]);
+                    return Err(format!("the session could not be prepared: {}", report.message));
+                }
+                if self.captured.error.is_none() {
+                    self.captured.error = Some(self.block[body].to_vec());
+                }
+                Ok(false)
+            }
+            b'T' => {
+                self.captured.description = Some(self.block[body].to_vec());
+                Ok(matches!(unit, Unit::Rows { describe: true }))
+            }
+            b'n' => {
+                self.captured.no_data = true;
+                Ok(matches!(unit, Unit::Rows { describe: true }))
+            }
+            b'I' => {
+                self.captured.empty = true;
+                Ok(false)
+            }
+            b't' => {
+                self.captured.parameters = Some(self.block[body].to_vec());
+                Ok(false)
+            }
+            b'D' => match unit {
+                Unit::Quiet | Unit::Prelude | Unit::CopyOut { .. } => Ok(false),
+                Unit::Rows { .. } => Ok(true),
+                Unit::Collect => {
+                    self.captured.rows_bytes += body.len();
+                    if self.captured.rows_bytes > UNDERSTOOD_BYTES_MAX {
+                        return Err("too many rows to be held".into());
+                    }
+                    self.captured.rows.push(self.block[body].to_vec());
+                    Ok(false)
+                }
+            },
+            b'G' | b'H' => {
+                self.captured.copy = Some((kind, self.block[body].to_vec()));
+                Ok(matches!(unit, Unit::CopyOut { first: true, .. }))
+            }
+            // CopyDone is said once, by the session.
+            b'd' => {
+                let Unit::CopyOut { first, header, binary } = unit else { return Ok(false) };
+                self.captured.copied_rows += 1;
+                if header && !first && self.captured.copied_rows == 1 {
+                    return Ok(false);
+                }
+                if binary {
+                    let data = &self.block[body];
+                    if *data == [0xff, 0xff] {
+                        return Ok(false);
+                    }
+                    if self.captured.copied_rows == 1 {
+                        let start = binary_header_bytes(data).ok_or("a binary COPY without its header")?;
+                        let mut rows = &data[start..];
+                        if rows == [0xff, 0xff] {
+                            rows = &[];
+                        }
+                        let kept = if first { [&data[..start], rows].concat() } else { rows.to_vec() };
+                        if !kept.is_empty() {
+                            client.say(|o| message::copy_data(o, &kept));
+                        }
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            b'1' | b'2' | b'3' | b'c' | b's' => Ok(false),
+            other => Err(format!("message {:?} in reply to a statement", other as char)),
+        }
+    }
+}
+
+/// Signature, flags, and the length of an extension with the extension itself (copyto.c).
+fn binary_header_bytes(data: &[u8]) -> Option<usize> {
+    let extension = data.get(15..19)?;
+    let extension = u32::from_be_bytes(extension.try_into().ok()?) as usize;
+    let end = 19usize.checked_add(extension)?;
+    (end <= data.len()).then_some(end)
+}
+
+fn unreachable_frame(kind: u8) -> Result<bool, String> {
+    Err(format!("message {:?} before pgherd's own reply", kind as char))
+}

@@ -1,0 +1,87 @@
+//! The first moments of a session: its startup settings are checked by a server, and it is welcomed.
+
+use std::sync::Arc;
+
+use pgherd_router::ShardId;
+use pgherd_router::plan::SessionEffect;
+use pgherd_wire::message::Report;
+
+use super::client::Told;
+use super::link::Unit;
+use super::settings::Value;
+use super::{LinkError, Session};
+use crate::cancel::CancelKey;
+use crate::handshake;
+
+/// Startup settings that any server takes and none reports in another form than it was given.
+const PLAIN: &[&str] = &["application_name", "extra_float_digits"];
+
+impl Session {
+    /// Checks the settings of the startup packet as PostgreSQL would: a bad one ends the login. What a server reports for them
+    /// becomes what the client is told.
+    pub async fn accept_settings(&mut self) -> Result<(), Report> {
+        let startup = self.startup.clone();
+        if startup.names().all(|name| PLAIN.contains(&name)) {
+            if let Some(Value::Raw(name)) = startup.get("application_name") {
+                self.client.retell("application_name", name);
+            }
+            return Ok(());
+        }
+        let key = format!("{startup:?}");
+        if let Some(told) = self.pools.accepted(&key) {
+            self.client.set_told(told);
+            return Ok(());
+        }
+        let name = self.settings.clone();
+        self.settings = Arc::default();
+        let index = match self.join(ShardId(0)).await {
+            Ok(index) => index,
+            Err(LinkError::Refused(report)) => return Err(report),
+            Err(LinkError::End(_)) => return Err(Report::fatal("08006", "the client is gone")),
+        };
+        self.settings = name;
+        let sql = self.settings.sql_from(Some(&Default::default()));
+        self.links[index].send_unit(&sql, Unit::Quiet);
+        self.run_units(&[index]).await;
+        let result = self.unit_result(index);
+        self.links[index].server.state.settings = result.is_ok().then(|| self.settings.clone());
+        self.purge_broken();
+        self.release_all();
+        // ParameterStatus messages came for the client; it gets them with its welcome, all in one.
+        self.client.forget_pending();
+        result?;
+        let told: Arc<Told> = self.client.told().clone();
+        self.pools.accept(key, told);
+        Ok(())
+    }
+
+    pub async fn welcome(&mut self, key: CancelKey) {
+        let told = self.client.told().clone();
+        self.client.say(|out| handshake::welcome(out, &told, key));
+        self.flush_client().await;
+    }
+
+    pub async fn last_words(&mut self, bytes: &[u8]) {
+        self.client.push(bytes);
+        self.flush_client().await;
+    }
+
+    /// The shard for a statement that any can answer: one that is held already, else one in turn.
+    pub(super) fn any_shard(&self) -> ShardId {
+        if let Some(link) = self.links.first() {
+            return link.shard;
+        }
+        if !self.db.sharded || self.block.is_some() {
+            return ShardId(0);
+        }
+        ShardId(self.worker.turn(self.db.config.shards.len()) as u16)
+    }
+
+    /// From now on the session keeps its servers: something lives in them that is nobody else's.
+    pub(super) fn pin(&mut self, effect: SessionEffect) {
+        if self.pinned.is_none() {
+            tracing::debug!(?effect, database = %self.db.name, "a session keeps its server");
+            self.pinned = Some(effect);
+        }
+    }
+}

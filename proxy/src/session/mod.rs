@@ -1,0 +1,741 @@
+//! One client: what it sends, which servers it holds for it, what it is owed.
+//!
+//! Invariants:
+//! - Replies reach the client in the order of its requests. At any moment at most one link owes replies that
+//!   are passed through; whatever needs another server first waits for those (`settle`).
+//! - Outside a transaction block, with nothing owed, no server is held, unless the session is pinned.
+//! - `client.failed` says that the block failed, whoever said so; then only its end is served.
+//!
+//! The rooms: [`client`] and [`link`] are the two sides; `query` and `extended` take in the client's messages;
+//! `fan` runs a statement on several shards; `transaction` begins and ends; `copy` splits COPY FROM.
+//!
+//! Start reading at [`Session::run`].
+
+pub mod client;
+mod copy;
+mod extended;
+mod fan;
+pub mod link;
+mod login;
+mod query;
+pub mod settings;
+pub mod statements;
+mod transaction;
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use pgherd_pool::{Pass, Pool};
+use pgherd_router::plan::SessionEffect;
+use pgherd_router::{ShardId, Topology};
+use pgherd_wire::message::{self, Report};
+
+use crate::cancel::CancelEntry;
+use crate::database::{Database, UserPools};
+use crate::worker::Worker;
+use client::{Client, Incoming};
+use extended::{Pending, Portal};
+use link::{Broken, Expect, Link, LinkState, Undo, Unit};
+use settings::Settings;
+use statements::Prepared;
+use transaction::Block;
+
+/// Bytes waiting for a server beyond which no more of the client's messages are taken in.
+const SERVER_BACKLOG_BYTES: usize = 256 * 1024;
+
+/// Replies owed beyond which no more of the client's messages are taken in.
+const OWED_MAX: usize = 10_000;
+
+/// How long the servers of a client that went away may take to answer its last statement's cancellation.
+const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the session ends.
+#[derive(Debug)]
+pub enum End {
+    /// Terminate, or the socket closed.
+    Client,
+    /// The last word was said to the client; the socket is closed.
+    Fatal,
+}
+
+pub struct Session {
+    worker: Rc<Worker>,
+    db: Arc<Database>,
+    pools: Arc<UserPools>,
+    client: Client,
+    links: Vec<Link>,
+    /// Leave to hold servers of several shards at once: see `pgherd_pool::Gate`.
+    pass: Option<Pass>,
+    block: Option<Block>,
+    startup: Arc<Settings>,
+    settings: Arc<Settings>,
+    statements: HashMap<Box<[u8]>, Rc<Prepared>>,
+    portals: HashMap<Box<[u8]>, Portal>,
+    /// Messages of the extended protocol whose server is not known yet.
+    pending: Vec<Pending>,
+    /// After an error of pgherd's own in the extended protocol: everything is skipped until Sync.
+    skip: bool,
+    pinned: Option<SessionEffect>,
+    cancel: Arc<CancelEntry>,
+    scratch: Vec<u8>,
+}
+
+impl Session {
+    pub fn new(
+        worker: Rc<Worker>,
+        db: Arc<Database>,
+        pools: Arc<UserPools>,
+        client: Client,
+        startup: Arc<Settings>,
+        cancel: Arc<CancelEntry>,
+    ) -> Self {
+        Self {
+            worker,
+            db,
+            pools,
+            client,
+            links: Vec::new(),
+            pass: None,
+            block: None,
+            settings: startup.clone(),
+            startup,
+            statements: HashMap::new(),
+            portals: HashMap::new(),
+            pending: Vec::new(),
+            skip: false,
+            pinned: None,
+            cancel,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Serves the client until it leaves.
+    pub async fn run(mut self) {
+        let end = loop {
+            if self.client.inbox_empty() {
+                self.idle().await;
+            }
+            // Boxed, so that an idle session is small: what a running statement needs lives only as long as it.
+            match Box::pin(self.busy()).await {
+                Ok(()) => {}
+                Err(end) => break end,
+            }
+        };
+        Box::pin(self.leave(end)).await;
+    }
+
+    /// Waits until the client sends something, holding no buffer. A server held meanwhile may speak as well.
+    async fn idle(&mut self) {
+        if let Some(block) = self.client.take_block() {
+            self.worker.give_block(block);
+        }
+        self.client.shrink();
+        poll_fn(|cx| {
+            for link in &mut self.links {
+                while link.poll_take(cx, &mut self.client) {}
+            }
+            self.client.poll_flush(cx);
+            if self.client.gone {
+                return Poll::Ready(());
+            }
+            self.client.poll_readable(cx).map(drop)
+        })
+        .await;
+    }
+
+    /// Takes in what the client sent and runs it, until nothing is owed and nothing unread is left.
+    async fn busy(&mut self) -> Result<(), End> {
+        self.client.lend(|| self.worker.take_block());
+        let mut fill = true;
+        loop {
+            while !self.backlogged() {
+                match self.client.incoming() {
+                    Ok(Incoming::Nothing) => break,
+                    Ok(Incoming::CopyBytes) => self.on_copy_bytes(),
+                    Ok(Incoming::Frame(head)) => {
+                        let mut body = std::mem::take(&mut self.scratch);
+                        self.client.take(head, &mut body);
+                        let result = self.on_frame(head.kind, &body).await;
+                        if body.capacity() <= 64 * 1024 {
+                            self.scratch = body;
+                        }
+                        result?;
+                    }
+                    Err(lie) => {
+                        // PostgreSQL loses synchronisation here and ends the session (pqcomm.c pq_getmessage).
+                        let why = format!(
+                            "invalid message length {} of type \"{}\"",
+                            lie.length as i32, lie.kind as char
+                        );
+                        return self.fatal(Report::fatal("08P01", why));
+                    }
+                }
+            }
+            self.after_replies()?;
+            if self.links.iter().all(Link::quiet) && self.client.pending_out() == 0 {
+                self.release_if_free().await?;
+                if self.client.gone || self.client.eof {
+                    return Err(End::Client);
+                }
+                if self.client.inbox_empty() && !fill {
+                    self.scratch = Vec::new();
+                    return Ok(());
+                }
+            }
+            if self.client.eof && self.client.inbox_empty() && self.links.iter().all(|l| l.expects.is_empty())
+            {
+                self.flush_client().await;
+                return Err(End::Client);
+            }
+            if self.client.gone || (self.client.eof && !self.links.is_empty()) {
+                return Err(End::Client);
+            }
+            self.pump(true).await;
+            fill = false;
+        }
+    }
+
+    fn backlogged(&self) -> bool {
+        self.client.backlogged()
+            || self.links.iter().any(|l| l.pending_out() > SERVER_BACKLOG_BYTES || l.expects.len() > OWED_MAX)
+    }
+
+    async fn on_frame(&mut self, kind: u8, body: &[u8]) -> Result<(), End> {
+        match kind {
+            b'Q' => self.on_query(body).await,
+            b'P' => self.on_parse(body).await,
+            b'B' => self.on_bind(body).await,
+            b'D' => self.on_describe(body).await,
+            b'E' => self.on_execute(body).await,
+            b'C' => self.on_close(body).await,
+            b'H' => self.on_flush().await,
+            b'S' => self.on_sync().await,
+            b'F' => self.on_function_call(body).await,
+            b'c' | b'f' => {
+                self.on_copy_end(kind, body);
+                Ok(())
+            }
+            b'X' => {
+                // What was asked before is finished first, as PostgreSQL does.
+                self.settle().await?;
+                Err(End::Client)
+            }
+            other => {
+                let why = format!("invalid frontend message type {other}");
+                self.fatal(Report::fatal("08P01", why))
+            }
+        }
+    }
+
+    /// CopyData for a COPY that runs on one server; late ones of a COPY that failed are dropped, as
+    /// PostgreSQL drops them.
+    fn on_copy_bytes(&mut self) {
+        let link = self.links.iter_mut().find(|l| l.copying);
+        self.client.copy_bytes(|bytes| {
+            if let Some(link) = link {
+                message::copy_data(&mut link.out, bytes);
+            }
+        });
+    }
+
+    fn on_copy_end(&mut self, kind: u8, body: &[u8]) {
+        if let Some(link) = self.links.iter_mut().find(|l| l.copying) {
+            message::frame(&mut link.out, kind, |o| o.extend_from_slice(body));
+            if !matches!(link.expects.front(), Some(Expect::Query { .. })) {
+                // The extended protocol: the next Sync is answered.
+                link.copying = false;
+                link.unsynced = true;
+            }
+        }
+    }
+
+    /// Waits for one event at least and handles what is there. `fill`: read from the client too.
+    async fn pump(&mut self, fill: bool) {
+        poll_fn(|cx| {
+            let mut progress = false;
+            for link in &mut self.links {
+                progress |= link.poll_flush(cx);
+            }
+            for link in &mut self.links {
+                progress |= link.poll_take(cx, &mut self.client);
+            }
+            progress |= self.client.poll_flush(cx);
+            if self.client.gone {
+                return Poll::Ready(());
+            }
+            if fill && !progress && !self.links.iter().any(|l| l.pending_out() > SERVER_BACKLOG_BYTES) {
+                progress |= self.client.poll_fill(cx);
+            }
+            // A frame is whole, or a link broke: somebody must look.
+            if progress { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Waits until nothing is owed by any server. The client is not read meanwhile.
+    async fn settle(&mut self) -> Result<(), End> {
+        loop {
+            for link in &mut self.links {
+                if link.unsynced && !link.expects.is_empty() {
+                    ask_to_flush(link);
+                }
+            }
+            self.after_replies()?;
+            if self.links.iter().all(Link::quiet) {
+                return Ok(());
+            }
+            if self.client.gone {
+                return Err(End::Client);
+            }
+            self.pump(false).await;
+        }
+    }
+
+    async fn flush_client(&mut self) {
+        poll_fn(|cx| {
+            self.client.poll_flush(cx);
+            if self.client.pending_out() == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Carries out what replies brought with them: undone definitions, failures, schema changes, lost servers.
+    fn after_replies(&mut self) -> Result<(), End> {
+        for link in &mut self.links {
+            for undo in link.undone.drain(..) {
+                match undo {
+                    Undo::Nothing => {}
+                    Undo::Define(name) => {
+                        self.statements.remove(&name);
+                    }
+                    Undo::Restore(name, statement) => {
+                        self.statements.insert(name, statement);
+                    }
+                }
+            }
+            if link.ddl_done {
+                link.ddl_done = false;
+                self.db.schema_changed();
+            }
+            if self.block.is_some() && link.errors > 0 {
+                self.client.failed = true;
+            }
+            link.errors = 0;
+        }
+        if self.links.iter().any(|l| l.broken.is_some()) {
+            self.on_broken()?;
+        }
+        Ok(())
+    }
+
+    /// A server was lost while the client waited for it: exactly one error, and the session lives on if it can.
+    fn on_broken(&mut self) -> Result<(), End> {
+        let mut index = 0;
+        while index < self.links.len() {
+            let Some(broken) = self.links[index].broken.clone() else {
+                index += 1;
+                continue;
+            };
+            // A unit of pgherd's own: whoever waits for it looks at `broken` itself.
+            if self.links[index].lost_unit {
+                index += 1;
+                continue;
+            }
+            let link = self.drop_link(index);
+            tracing::warn!(shard = %self.db.shard_name(link.shard), broken = ?broken, "a server was lost under a client");
+            let report = self.lost_report(link.shard, &broken);
+            if link.inside_frame() || link.lost_ready > 1 {
+                // Half a frame is with the client, or several batches are without an answer: no error can be put in their place.
+                return self.fatal(Report { severity: "FATAL".into(), ..report });
+            }
+            if link.lost_replies == 0 && self.block.is_none() {
+                // Idle: dropped silently, the next statement gets another one.
+                continue;
+            }
+            if let Some(block) = &mut self.block {
+                block.doomed = true;
+                self.client.failed = true;
+            }
+            if link.lost_replies == 0 {
+                // In a transaction, but nothing asked: the next statement learns of it.
+                if let Some(block) = &mut self.block {
+                    block.loss = Some(report);
+                }
+                continue;
+            }
+            self.client.say(|o| report.write(o));
+            if link.lost_ready > 0 {
+                self.end_implicit_after_loss();
+                self.say_ready();
+            } else {
+                self.skip = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_implicit_after_loss(&mut self) {
+        if self.block.as_ref().is_some_and(|b| !b.explicit) {
+            self.block = None;
+            self.client.failed = false;
+            for link in self.links.drain(..) {
+                drop(link);
+            }
+        }
+    }
+
+    fn lost_report(&self, shard: ShardId, broken: &Broken) -> Report {
+        let name = self.db.shard_name(shard);
+        match broken {
+            Broken::Lost(Some(said)) => {
+                Report { severity: "ERROR".into(), ..said.clone() }.detail(format!("The server of shard \"{name}\" ended the connection."))
+            }
+            Broken::Lost(None) => Report::error("08006", "server closed the connection unexpectedly")
+                .detail(format!(
+                    "The connection to shard \"{name}\" was lost while a statement was running; whether it took effect is not known."
+                ))
+                .hint("Check what the statement did before sending it again."),
+            Broken::Violation(why) => {
+                tracing::error!(shard = %name, why, "a server broke the protocol");
+                Report::error("08P01", "a server broke the protocol; its connection was closed")
+                    .detail(format!("It was connected to shard \"{name}\"."))
+            }
+        }
+    }
+
+    /// Ends the session with a last word.
+    fn fatal(&mut self, report: Report) -> Result<(), End> {
+        self.client.say(|o| report.write(o));
+        Err(End::Fatal)
+    }
+
+    /// A ReadyForQuery of pgherd's own.
+    fn say_ready(&mut self) {
+        let status = match &self.block {
+            Some(block) if block.explicit && self.client.failed => b'E',
+            Some(block) if block.explicit => b'T',
+            _ => b'I',
+        };
+        self.client.status = status;
+        self.client.say(|o| message::ready_for_query(o, status));
+    }
+
+    /// Servers go back to the pool when the client has let go of them.
+    async fn release_if_free(&mut self) -> Result<(), End> {
+        self.adopt_status();
+        if self.block.is_some()
+            || !self.pending.is_empty()
+            || self.links.iter().any(|l| l.unsynced || l.skipping)
+        {
+            return Ok(());
+        }
+        if self.pinned.is_none() {
+            self.release_all();
+        }
+        Ok(())
+    }
+
+    fn release_all(&mut self) {
+        self.portals.clear();
+        for link in std::mem::take(&mut self.links) {
+            self.give_back(link);
+        }
+        self.cancel.clear();
+        self.pass = None;
+    }
+
+    fn give_back(&mut self, link: Link) {
+        let reusable = link.reusable();
+        let shard = link.shard;
+        let (server, block) = link.into_parts();
+        self.worker.give_block(block);
+        if reusable {
+            self.pools.shard(shard).checkin(self.worker.id, server);
+        }
+    }
+
+    /// On a plain pool a query string may begin or end a transaction by itself: the server's status decides.
+    fn adopt_status(&mut self) {
+        if self.db.sharded || self.links.len() != 1 {
+            return;
+        }
+        let link = &mut self.links[0];
+        match (&mut self.block, link.status) {
+            (None, b'T' | b'E') => {
+                link.in_block = true;
+                link.wrote = true;
+                self.client.failed = link.status == b'E';
+                self.block = Some(Block::adopted(self.settings.clone()));
+            }
+            (Some(_), b'I') if link.in_block => {
+                self.block = None;
+                link.in_block = false;
+                self.client.failed = false;
+            }
+            (Some(_), status) if link.in_block => self.client.failed = status == b'E',
+            _ => {}
+        }
+    }
+
+    fn drop_link(&mut self, index: usize) -> Link {
+        let link = self.links.remove(index);
+        self.cancel.set(self.links.iter().map(|l| l.server.cancel.clone()));
+        link
+    }
+
+    fn topology(&self) -> Arc<Topology> {
+        match self.block.as_ref().and_then(|b| b.topology.clone()) {
+            Some(own) => own,
+            None => self.worker.topology(&self.db),
+        }
+    }
+
+    /// The link to `shard`, ready to take a statement of the client: joined to the transaction, with the client's settings, and
+    /// no other link owing replies.
+    async fn link_for(&mut self, shard: ShardId) -> Result<usize, LinkError> {
+        if let Some(index) = self.links.iter().position(|l| l.shard == shard) {
+            if self.links.iter().enumerate().any(|(i, l)| i != index && !l.quiet()) {
+                self.settle().await?;
+            }
+            let Some(index) = self.links.iter().position(|l| l.shard == shard && l.broken.is_none()) else {
+                return Err(LinkError::Refused(self.lost_in_block(shard)));
+            };
+            let link = &mut self.links[index];
+            if self.block.is_some() && !link.in_block {
+                // Pinned before the transaction began.
+                if let Err(e) = self.prepare_link(index).await {
+                    return Err(LinkError::Refused(e));
+                }
+            } else if self.block.is_none()
+                && !link.unsynced
+                && link.server.state.settings.as_deref() != Some(&*self.settings)
+            {
+                self.prepare_link(index).await.map_err(LinkError::Refused)?;
+            }
+            return Ok(index);
+        }
+        if !self.links.is_empty() {
+            if self.links.iter().any(|l| l.unsynced) {
+                // The client's batch is one implicit transaction; it now reaches a second shard.
+                self.batch_to_block().await?;
+            }
+            self.settle().await?;
+            self.adopt_status();
+            if self.block.is_none() && self.pinned.is_none() {
+                self.release_all();
+            }
+        }
+        self.join(shard).await
+    }
+
+    fn lost_in_block(&mut self, shard: ShardId) -> Report {
+        self.lost_report(shard, &Broken::Lost(None))
+    }
+
+    /// Checks a server of `shard` out and brings it to where the client is.
+    async fn join(&mut self, shard: ShardId) -> Result<usize, LinkError> {
+        if let Some(block) = &self.block {
+            if !self.links.is_empty()
+                && let Some(refusal) = block.refuses_second_shard()
+            {
+                return Err(LinkError::Refused(refusal));
+            }
+            if self.db.sharded && self.pass.is_none() {
+                let pass = match self.pools.gate.try_enter() {
+                    Some(pass) => pass,
+                    None => self.wait_for(Box::pin(self.pools.clone().enter())).await?,
+                };
+                self.pass = Some(pass);
+            }
+        }
+        let pool = self.pools.shard(shard).clone();
+        let server = match pool.try_checkout(self.worker.id) {
+            Some(server) => server,
+            None => {
+                let worker = self.worker.id;
+                let pool: Arc<Pool<LinkState>> = pool;
+                let name = self.db.shard_name(shard).to_owned();
+                let sharded = self.db.sharded;
+                self.wait_for(Box::pin(async move {
+                    pool.checkout(worker).await.map_err(|e| {
+                        let mut report = e.report();
+                        if sharded {
+                            let detail = report.detail.take().unwrap_or_default();
+                            report.detail = Some(format!("Shard \"{name}\". {detail}").trim_end().to_owned());
+                        }
+                        report
+                    })
+                }))
+                .await?
+            }
+        };
+        self.cancel.add(server.cancel.clone());
+        self.links.push(Link::new(shard, server, self.worker.take_block()));
+        let index = self.links.len() - 1;
+        if let Err(report) = self.prepare_link(index).await {
+            self.drop_link(index);
+            return Err(LinkError::Refused(report));
+        }
+        Ok(index)
+    }
+
+    /// Waits for a server or for leave to hold several, unless the client is cancelled.
+    async fn wait_for<T>(&self, granted: impl Future<Output = Result<T, Report>>) -> Result<T, LinkError> {
+        let cancelled = self.cancel.waiting();
+        tokio::select! {
+            biased;
+            result = granted => result.map_err(LinkError::Refused),
+            () = cancelled => Err(LinkError::Refused(
+                Report::error("57014", "canceling statement due to user request"),
+            )),
+        }
+    }
+
+    /// Sends ahead what the server must know before a statement of this client: settings, then the transaction.
+    async fn prepare_link(&mut self, index: usize) -> Result<(), Report> {
+        let schema_version = self.db.schema_version();
+        let link = &mut self.links[index];
+        let state = &mut link.server.state;
+        if state.schema_version != schema_version {
+            // After a schema change a cached plan may have another result type (0A000); all are prepared again.
+            if !state.prepared.is_empty() {
+                state.prepared.clear();
+                link.send_unit("DEALLOCATE ALL", Unit::Quiet);
+            }
+            link.server.state.schema_version = schema_version;
+            link.server.state.unnamed = None;
+        }
+        let state = &mut link.server.state;
+        if !state.used {
+            state.used = true;
+            state.settings = Some(self.worker.no_settings.clone());
+        }
+        let same =
+            state.settings.as_ref().is_some_and(|s| Arc::ptr_eq(s, &self.settings) || **s == *self.settings);
+        if !same {
+            let from = state.settings.take();
+            let sql = self.settings.sql_from(from.as_deref());
+            let harmless = self.settings.harmless_from(from.as_deref());
+            if !sql.is_empty() {
+                link.send_unit(&sql, if harmless { Unit::Prelude } else { Unit::Quiet });
+                if !harmless {
+                    self.run_units(&[index]).await;
+                    self.unit_result(index)?;
+                }
+            }
+            self.links[index].server.state.settings = Some(self.settings.clone());
+        }
+        if let Some(block) = &self.block {
+            let link = &mut self.links[index];
+            if !link.in_block {
+                link.send_unit(&block.prologue_sql(), Unit::Prelude);
+                link.in_block = true;
+                link.wrote = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the given links have answered all that they were asked. Broken ones count as answered.
+    async fn run_units(&mut self, indices: &[usize]) {
+        poll_fn(|cx| {
+            loop {
+                // The client first: a link is not read, nor its waker registered, while the client is backlogged.
+                let mut progress = self.client.poll_flush(cx);
+                let mut waiting = false;
+                for &i in indices {
+                    let link = &mut self.links[i];
+                    progress |= link.poll_flush(cx);
+                    progress |= link.poll_take(cx, &mut self.client);
+                    waiting |= link.broken.is_none() && !link.quiet();
+                }
+                if !waiting {
+                    return Poll::Ready(());
+                }
+                if !progress {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+    }
+
+    /// What the last unit on a link said: its tag, or its error, or how the link was lost.
+    fn unit_result(&mut self, index: usize) -> Result<Option<String>, Report> {
+        if let Some(broken) = self.links[index].broken.clone() {
+            let shard = self.links[index].shard;
+            return Err(self.lost_report(shard, &broken));
+        }
+        let captured = &mut self.links[index].captured;
+        match captured.error.take() {
+            Some(body) => Err(Report::read_whole(&body)),
+            None => Ok(captured.tag.take()),
+        }
+    }
+
+    /// The client is gone: its statements are cancelled, its transaction rolled back, its servers kept if that is clean.
+    async fn leave(mut self, end: End) {
+        if matches!(end, End::Fatal) {
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.flush_client()).await;
+        }
+        self.client.gone = true;
+        self.client.shrink();
+        let clean = tokio::time::timeout(CLEAN_UP_TIMEOUT, async {
+            let running: Vec<_> =
+                self.links.iter().filter(|l| !l.quiet()).map(|l| l.server.cancel.clone()).collect();
+            for cancel in running {
+                let _ = cancel.cancel().await;
+            }
+            for link in &mut self.links {
+                if link.copying {
+                    message::copy_fail(&mut link.out, "the client went away");
+                }
+                if link.unsynced || link.skipping {
+                    link.out.extend_from_slice(message::SYNC);
+                    link.expects.push_back(Expect::Sync);
+                    link.unsynced = false;
+                    link.skipping = false;
+                }
+            }
+            let all: Vec<usize> = (0..self.links.len()).collect();
+            self.run_units(&all).await;
+            for link in &mut self.links {
+                if link.broken.is_none() && (link.in_block || link.status != b'I') {
+                    link.send_unit("ROLLBACK", Unit::Quiet);
+                }
+            }
+            self.run_units(&all).await;
+        })
+        .await;
+        if clean.is_ok() && self.pinned.is_none() {
+            self.release_all();
+        }
+        // Otherwise dropping a link closes its connection.
+    }
+}
+
+/// PostgreSQL answers extended messages at Sync or Flush.
+fn ask_to_flush(link: &mut Link) {
+    if !link.out.ends_with(message::FLUSH) && !link.flush_asked {
+        link.out.extend_from_slice(message::FLUSH);
+        link.flush_asked = true;
+    }
+}
+
+/// Why a statement gets no server.
+#[derive(Debug)]
+pub enum LinkError {
+    /// The client is told, the session goes on.
+    Refused(Report),
+    End(End),
+}
+
+impl From<End> for LinkError {
+    fn from(end: End) -> Self {
+        Self::End(end)
+    }
+}

@@ -1,0 +1,348 @@
+//! The simple protocol: a query string of one or several statements.
+//!
+//! Invariant: one ReadyForQuery for each Query, whatever happened. A string of several statements is one
+//! transaction unless it says otherwise, on however many shards.
+
+use pgherd_router::plan::{Combine, Each, Kind, Params, Plan, Statement, Template};
+use pgherd_router::{Refusal, ShardId};
+use pgherd_wire::message::{self, Report};
+
+use super::fan::Via;
+use super::link::Expect;
+use super::transaction::{Block, in_failed_block};
+use super::{End, LinkError, Session};
+
+/// From the router's words to the wire's.
+pub fn refused(refusal: Refusal) -> Report {
+    let mut report = Report::error(refusal.sqlstate, refusal.message);
+    report.detail = refusal.detail;
+    report.hint = refusal.hint;
+    report
+}
+
+impl Session {
+    pub(super) async fn on_query(&mut self, body: &[u8]) -> Result<(), End> {
+        if self.skipping() {
+            return Ok(());
+        }
+        let Some((0, raw)) = body.split_last() else {
+            return self.fatal(Report::fatal("08P01", "invalid string in message"));
+        };
+        if raw.contains(&0) {
+            return self.fatal(Report::fatal("08P01", "invalid message format"));
+        }
+        self.flush_pending(None).await?;
+        if self.skipping() {
+            return Ok(());
+        }
+        // A simple query destroys the unnamed statement and portal.
+        self.statements.remove(&b""[..]);
+        self.portals.remove(&b""[..]);
+        let lossy;
+        let sql = match std::str::from_utf8(raw) {
+            Ok(sql) => sql,
+            Err(e) if self.db.sharded => {
+                let report = Report::error("22021", "invalid byte sequence for encoding \"UTF8\"")
+                    .detail(format!("The query string is not UTF-8 at byte {}.", e.valid_up_to() + 1));
+                self.settle().await?;
+                return self.end_query(Err(report)).await;
+            }
+            Err(_) => {
+                // A plain pool only looks for what the session must know; the bytes go through as they are.
+                lossy = String::from_utf8_lossy(raw).into_owned();
+                &lossy
+            }
+        };
+        let topology = self.topology();
+        let statements = self.worker.analyze(&topology, sql);
+        match &statements[..] {
+            [statement] => self.query_one(raw, text_of(sql, statement), statement).await,
+            _ if !self.db.sharded => {
+                for statement in &statements {
+                    if let Some(effect) = statement.template.effect {
+                        self.pin(effect);
+                    }
+                    if matches!(
+                        statement.template.kind,
+                        Kind::Set(_) | Kind::DiscardAll | Kind::Deallocate(_)
+                    ) {
+                        // What the string leaves in the session is not known statement by statement.
+                        self.pin(pgherd_router::plan::SessionEffect::Other);
+                    }
+                }
+                let ddl = statements.iter().any(|s| s.template.ddl);
+                self.relay_query(ShardId(0), raw, false, ddl).await
+            }
+            _ => self.query_many(sql, &statements).await,
+        }
+    }
+
+    async fn query_one(&mut self, raw: &[u8], text: &str, statement: &Statement) -> Result<(), End> {
+        let template = &*statement.template;
+        if let Some(outcome) = self.local(text, template).await? {
+            return self.end_query(outcome).await;
+        }
+        if let Some(report) = self.refuses_statements() {
+            self.settle().await?;
+            return self.end_query(Err(report)).await;
+        }
+        let topology = self.topology();
+        let plan = match template.plan(&topology, text, &statement.literals, Params::default()) {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                self.settle().await?;
+                return self.end_query(Err(refused(refusal))).await;
+            }
+        };
+        if let Some(effect) = template.effect {
+            self.pin(effect);
+        }
+        let shard = match &plan {
+            Plan::Any => Some(self.any_shard()),
+            Plan::One(shard) => Some(*shard),
+            _ => None,
+        };
+        match shard {
+            Some(shard) if !(self.db.sharded && template.ddl) => {
+                self.relay_query(shard, raw, template.read_only, template.ddl).await
+            }
+            _ => {
+                let outcome = self.run_plan(text, template, as_each(plan, shard), Via::Simple).await?;
+                self.end_query(outcome).await
+            }
+        }
+    }
+
+    /// Sends the Query to one server; its replies pass through, up to and with ReadyForQuery.
+    async fn relay_query(
+        &mut self,
+        shard: ShardId,
+        raw: &[u8],
+        read_only: bool,
+        ddl: bool,
+    ) -> Result<(), End> {
+        match self.link_for(shard).await {
+            Ok(index) => {
+                let link = &mut self.links[index];
+                message::frame(&mut link.out, b'Q', |o| {
+                    o.extend_from_slice(raw);
+                    o.push(0);
+                });
+                link.server.state.unnamed = None;
+                link.wrote |= !read_only;
+                link.expects.push_back(Expect::Query { ddl });
+                Ok(())
+            }
+            Err(LinkError::Refused(report)) => {
+                self.settle().await?;
+                self.end_query(Err(report)).await
+            }
+            Err(LinkError::End(end)) => Err(end),
+        }
+    }
+
+    /// Several statements in one string, on a sharded database.
+    async fn query_many(&mut self, sql: &str, statements: &[Statement]) -> Result<(), End> {
+        self.settle().await?;
+        if self.block.is_none() && self.links.iter().any(|l| l.unsynced) {
+            match self.batch_to_block().await {
+                Ok(()) => {}
+                Err(LinkError::Refused(report)) => return self.end_query(Err(report)).await,
+                Err(LinkError::End(end)) => return Err(end),
+            }
+        }
+        for statement in statements {
+            let template = &*statement.template;
+            let text = text_of(sql, statement);
+            if template.kind == Kind::Empty {
+                continue;
+            }
+            if self.block.is_none() && !matches!(template.kind, Kind::Begin(_)) {
+                self.block = Some(Block::new(false, Default::default(), self.settings.clone()));
+            }
+            let outcome = match self.local(text, template).await? {
+                Some(outcome) => outcome,
+                None => self.many_step(text, statement).await?,
+            };
+            match outcome {
+                Ok(tag) => self.client.say(|o| message::command_complete(o, &tag)),
+                Err(report) => return self.end_query(Err(report)).await,
+            }
+        }
+        let outcome = self.end_implicit().await;
+        if let Err(report) = outcome {
+            self.client.say(|o| report.write(o));
+        }
+        self.say_ready();
+        Ok(())
+    }
+
+    async fn many_step(&mut self, text: &str, statement: &Statement) -> Result<Result<String, Report>, End> {
+        let template = &*statement.template;
+        if let Some(report) = self.refuses_statements() {
+            return Ok(Err(report));
+        }
+        let topology = self.topology();
+        match template.plan(&topology, text, &statement.literals, Params::default()) {
+            Ok(plan) => {
+                if let Some(effect) = template.effect {
+                    self.pin(effect);
+                }
+                let shard = match &plan {
+                    Plan::Any => Some(self.any_shard()),
+                    Plan::One(shard) => Some(*shard),
+                    _ => None,
+                };
+                self.run_plan(text, template, as_each(plan, shard), Via::Simple).await
+            }
+            Err(refusal) => Ok(Err(refused(refusal))),
+        }
+    }
+
+    /// Ends the transaction that pgherd itself began for a string or batch.
+    pub(super) async fn end_implicit(&mut self) -> Result<(), Report> {
+        if !self.block.as_ref().is_some_and(|b| !b.explicit) {
+            return Ok(());
+        }
+        if self.client.failed {
+            return self.roll_back().await;
+        }
+        self.commit().await.map(drop)
+    }
+
+    /// The last words of a Query that pgherd answers itself: tag or error, then ReadyForQuery.
+    async fn end_query(&mut self, outcome: Result<String, Report>) -> Result<(), End> {
+        self.settle().await?;
+        match outcome {
+            Ok(tag) if tag.is_empty() => self.client.push(message::EMPTY_QUERY),
+            Ok(tag) => self.client.say(|o| message::command_complete(o, &tag)),
+            Err(report) => {
+                if self.block.as_ref().is_some_and(|b| b.explicit) {
+                    self.client.failed = true;
+                } else if self.block.is_some() {
+                    let _ = self.roll_back().await;
+                } else if self.links.iter().any(|l| l.unsynced) {
+                    // The batch before it was not synchronised: an error takes it back as well.
+                    match self.batch_to_block().await {
+                        Ok(()) => drop(self.roll_back().await),
+                        Err(LinkError::End(end)) => return Err(end),
+                        Err(LinkError::Refused(_)) => self.links.clear(),
+                    }
+                }
+                self.client.say(|o| report.write(o));
+            }
+        }
+        if self.block.as_ref().is_some_and(|b| !b.explicit) {
+            if let Err(report) = self.end_implicit().await {
+                self.client.say(|o| report.write(o));
+            }
+        }
+        self.say_ready();
+        Ok(())
+    }
+
+    /// What a failed or broken transaction answers to everything but its end.
+    pub(super) fn refuses_statements(&mut self) -> Option<Report> {
+        if let Some(loss) = self.block.as_mut().and_then(|b| b.loss.take()) {
+            return Some(loss);
+        }
+        (self.block.is_some() && self.client.failed).then(in_failed_block)
+    }
+
+    /// Statements that the session itself carries out: the tag or the error; `None`: not one of them. An empty tag
+    /// stands for EmptyQueryResponse.
+    pub(super) async fn local(
+        &mut self,
+        text: &str,
+        template: &Template,
+    ) -> Result<Option<Result<String, Report>>, End> {
+        match &template.kind {
+            Kind::Empty => {
+                self.settle().await?;
+                return Ok(Some(Ok(String::new())));
+            }
+            Kind::Begin(_)
+            | Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::Savepoint(_)
+            | Kind::RollbackTo(_)
+            | Kind::Release(_) => {
+                let outcome = self.control(&template.kind).await?;
+                return Ok(outcome.map(|o| o.map(str::to_owned)));
+            }
+            _ => {}
+        }
+        if !matches!(template.kind, Kind::Set(_) | Kind::SetLocal | Kind::DiscardAll | Kind::Deallocate(_)) {
+            return Ok(None);
+        }
+        self.settle().await?;
+        self.adopt_status();
+        if let Some(report) = self.refuses_statements() {
+            return Ok(Some(Err(report)));
+        }
+        // A planner's refusal comes before a server's opinion.
+        if self.db.sharded {
+            let topology = self.topology();
+            if let Err(refusal) = template.plan(&topology, text, &[], Params::default()) {
+                return Ok(Some(Err(refused(refusal))));
+            }
+        }
+        let outcome = match &template.kind {
+            Kind::Set(statement) => self.set(text, statement).await?.map(str::to_owned),
+            Kind::SetLocal => self.set_local(text).await?,
+            Kind::DiscardAll => {
+                if self.block.is_some() {
+                    Err(Report::error("25001", "DISCARD ALL cannot run inside a transaction block"))
+                } else {
+                    self.statements.clear();
+                    self.settings = self.startup.clone();
+                    if self.pinned.take().is_some() {
+                        // What the session held goes with its connections.
+                        self.links.clear();
+                        self.cancel.clear();
+                    }
+                    Ok("DISCARD ALL".to_owned())
+                }
+            }
+            Kind::Deallocate(None) => {
+                self.statements.retain(|name, _| name.is_empty());
+                if self.pinned.is_some() {
+                    for link in &mut self.links {
+                        link.server.state.prepared.clear();
+                    }
+                    let all: Vec<usize> = (0..self.links.len()).collect();
+                    for &i in &all {
+                        self.links[i].send_unit("DEALLOCATE ALL", super::Unit::Quiet);
+                    }
+                    self.run_units(&all).await;
+                    self.purge_broken();
+                }
+                Ok("DEALLOCATE ALL".to_owned())
+            }
+            Kind::Deallocate(Some(name)) => {
+                if self.statements.remove(name.as_bytes()).is_some() {
+                    Ok("DEALLOCATE".to_owned())
+                } else if self.pinned.is_some() {
+                    // SQL PREPARE made it on the pinned server.
+                    return Ok(None);
+                } else {
+                    Err(Report::error("26000", format!("prepared statement \"{name}\" does not exist")))
+                }
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(outcome))
+    }
+}
+
+/// One server's plan as a fan of one, for what must be waited for.
+pub(super) fn as_each(plan: Plan, shard: Option<ShardId>) -> Plan {
+    match shard {
+        Some(shard) => Plan::Each(Each { shards: vec![shard], combine: Combine::Union, first_alone: false }),
+        None => plan,
+    }
+}
+
+pub(super) fn text_of<'a>(sql: &'a str, statement: &Statement) -> &'a str {
+    sql.get(statement.at.start as usize..statement.at.end as usize).unwrap_or(sql)
+}

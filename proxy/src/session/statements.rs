@@ -1,0 +1,163 @@
+//! Prepared statements: one shared statement per (text, parameter types) on each server, whatever names
+//! clients give it.
+//!
+//! Invariant: a [`StatementId`] means one text with one list of types, on all workers, for the life of the
+//! process; a server's `prepared` holds ids, never a client's names.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use pgherd_router::plan::Statement;
+use pgherd_wire::message::{self, ParseBody};
+
+pub type StatementId = u64;
+
+/// Statements that a worker remembers; beyond that, those that no client holds are forgotten.
+const WORKER_STATEMENTS_MAX: usize = 10_000;
+
+/// Texts whose ids the process remembers. A text that is met again after being forgotten gets a new id, which
+/// costs a server one more Parse.
+const IDS_MAX: usize = 100_000;
+
+/// Ids of statement texts, shared by all workers.
+#[derive(Debug, Default)]
+pub struct Ids {
+    known: DashMap<Box<[u8]>, StatementId>,
+    next: AtomicU64,
+}
+
+impl Ids {
+    fn of(&self, key: &[u8]) -> StatementId {
+        if let Some(id) = self.known.get(key) {
+            return *id;
+        }
+        if self.known.len() >= IDS_MAX {
+            self.known.clear();
+        }
+        *self.known.entry(key.into()).or_insert_with(|| self.next.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// A statement text with its parameter types, as a worker knows it.
+#[derive(Debug)]
+pub struct Prepared {
+    pub id: StatementId,
+    pub sql: Box<str>,
+    pub types: Box<[u32]>,
+    /// The analysis and the topology version that it was made for.
+    pub analysis: RefCell<(u64, Arc<Vec<Statement>>)>,
+    /// How often it was parsed: an unnamed statement is worth a name from the second time on.
+    pub parses: Cell<u32>,
+}
+
+/// A worker's statements, by everything behind the name in a Parse message.
+#[derive(Default)]
+pub struct Statements {
+    known: HashMap<Box<[u8]>, Rc<Prepared>>,
+}
+
+impl Statements {
+    /// Finds or makes the statement of a Parse message. `tail`: its body behind the name.
+    pub fn intern(
+        &mut self,
+        ids: &Ids,
+        tail: &[u8],
+        parse: &ParseBody<'_>,
+    ) -> Result<Rc<Prepared>, std::str::Utf8Error> {
+        if let Some(known) = self.known.get(tail) {
+            known.parses.set(known.parses.get().saturating_add(1));
+            return Ok(known.clone());
+        }
+        let sql = std::str::from_utf8(parse.sql)?;
+        if self.known.len() >= WORKER_STATEMENTS_MAX {
+            self.known.retain(|_, s| Rc::strong_count(s) > 1);
+            if self.known.len() >= WORKER_STATEMENTS_MAX {
+                // All are held by clients: forgetting them here only costs a second copy.
+                self.known.clear();
+            }
+        }
+        let types = parse.types.chunks_exact(4).map(|c| u32::from_be_bytes([c[0], c[1], c[2], c[3]]));
+        let made = Rc::new(Prepared {
+            id: ids.of(tail),
+            sql: sql.into(),
+            types: types.collect(),
+            analysis: RefCell::new((u64::MAX, Arc::new(Vec::new()))),
+            parses: Cell::new(1),
+        });
+        self.known.insert(tail.into(), made.clone());
+        Ok(made)
+    }
+
+    /// The statement of a text of pgherd's own making (a part of a split INSERT).
+    pub fn intern_text(&mut self, ids: &Ids, sql: &str, types: &[u32]) -> Rc<Prepared> {
+        let mut frame = Vec::with_capacity(sql.len() + 32);
+        message::parse(&mut frame, b"", sql.as_bytes(), types);
+        let body = &frame[5..];
+        match message::read_parse(body).ok().and_then(|p| self.intern(ids, &body[1..], &p).ok()) {
+            Some(prepared) => prepared,
+            None => Rc::new(Prepared {
+                id: ids.next.fetch_add(1, Ordering::Relaxed) + 1,
+                sql: sql.into(),
+                types: types.into(),
+                analysis: RefCell::new((u64::MAX, Arc::new(Vec::new()))),
+                parses: Cell::new(1),
+            }),
+        }
+    }
+}
+
+/// The name under which a server knows a statement: made without allocating.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerName {
+    bytes: [u8; 27],
+    length: u8,
+}
+
+const PREFIX: &[u8; 7] = b"pgherd_";
+
+impl ServerName {
+    pub fn unnamed() -> Self {
+        Self { bytes: [0; 27], length: 0 }
+    }
+
+    pub fn of(id: StatementId) -> Self {
+        let mut bytes = [0; 27];
+        bytes[..PREFIX.len()].copy_from_slice(PREFIX);
+        let mut digits = [0; 20];
+        let mut n = 0;
+        let mut rest = id;
+        loop {
+            digits[n] = b'0' + (rest % 10) as u8;
+            n += 1;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        for i in 0..n {
+            bytes[PREFIX.len() + i] = digits[n - 1 - i];
+        }
+        Self { bytes, length: (PREFIX.len() + n) as u8 }
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_name_is_the_prefix_and_the_number() {
+        for id in [0, 7, 10, 65_536, u64::MAX] {
+            assert_eq!(ServerName::of(id).as_bytes(), format!("pgherd_{id}").as_bytes());
+        }
+        assert_eq!(ServerName::unnamed().as_bytes(), b"");
+    }
+}

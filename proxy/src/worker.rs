@@ -1,0 +1,88 @@
+//! A worker: one thread with its own runtime, its clients, its buffers, its caches.
+//!
+//! Invariant: what is in here belongs to this thread alone; a client never leaves its worker once it was served.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::str::Utf8Error;
+use std::sync::Arc;
+
+use pgherd_router::Topology;
+use pgherd_router::plan::Statement;
+use pgherd_router::planner;
+use pgherd_wire::message::ParseBody;
+
+use crate::database::Database;
+use crate::session::link::BLOCK_BYTES;
+use crate::session::settings::Settings;
+use crate::session::statements::{Ids, Prepared, Statements};
+
+/// Blocks kept for the next reader; beyond that they are freed.
+const BLOCKS_MAX: usize = 64;
+
+pub struct Worker {
+    pub id: usize,
+    ids: Arc<Ids>,
+    blocks: RefCell<Vec<Vec<u8>>>,
+    statements: RefCell<Statements>,
+    templates: RefCell<HashMap<String, planner::Cache>>,
+    pub no_settings: Arc<Settings>,
+    turn: std::cell::Cell<usize>,
+}
+
+impl Worker {
+    pub fn new(id: usize, ids: Arc<Ids>) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            ids,
+            blocks: RefCell::default(),
+            statements: RefCell::default(),
+            templates: RefCell::default(),
+            no_settings: Arc::default(),
+            turn: std::cell::Cell::new(id),
+        })
+    }
+
+    pub fn take_block(&self) -> Vec<u8> {
+        self.blocks.borrow_mut().pop().unwrap_or_else(|| vec![0; BLOCK_BYTES])
+    }
+
+    pub fn give_block(&self, block: Vec<u8>) {
+        let mut blocks = self.blocks.borrow_mut();
+        if block.len() == BLOCK_BYTES && blocks.len() < BLOCKS_MAX {
+            blocks.push(block);
+        }
+    }
+
+    pub fn topology(&self, db: &Database) -> Arc<Topology> {
+        db.topology()
+    }
+
+    pub fn version_of(&self, topology: &Topology) -> u64 {
+        topology.version
+    }
+
+    pub fn analyze(&self, topology: &Topology, sql: &str) -> Vec<Statement> {
+        let mut templates = self.templates.borrow_mut();
+        match templates.get_mut(&topology.database) {
+            Some(cache) => cache.analyze(topology, sql),
+            None => templates.entry(topology.database.clone()).or_default().analyze(topology, sql),
+        }
+    }
+
+    pub fn intern(&self, tail: &[u8], parse: &ParseBody<'_>) -> Result<Rc<Prepared>, Utf8Error> {
+        self.statements.borrow_mut().intern(&self.ids, tail, parse)
+    }
+
+    pub fn intern_text(&self, sql: &str, types: &[u32]) -> Rc<Prepared> {
+        self.statements.borrow_mut().intern_text(&self.ids, sql, types)
+    }
+
+    /// The next of `n` in turn.
+    pub fn turn(&self, n: usize) -> usize {
+        let turn = self.turn.get().wrapping_add(1);
+        self.turn.set(turn);
+        turn % n
+    }
+}
