@@ -436,10 +436,9 @@ impl<S: Default + Send + 'static> Pool<S> {
         if server.generation != self.generation.load(Ordering::Relaxed) {
             return server.terminate();
         }
-        let retired = self.retired.load(Ordering::SeqCst);
-        if !retired {
+        {
             let mut idle = lock(&self.locals[worker].idle);
-            if self.waiting.load(Ordering::SeqCst) == 0 {
+            if self.waiting.load(Ordering::SeqCst) == 0 && !self.is_retired() {
                 idle.servers.push_back(server);
                 return;
             }
@@ -452,10 +451,13 @@ impl<S: Default + Send + 'static> Pool<S> {
                         self.waiting.fetch_sub(1, Ordering::SeqCst);
                         waiter
                     }
-                    None if retired => break,
                     None => {
                         // Under the `shared` lock nobody can join the queue without seeing it.
-                        lock(&self.locals[worker].idle).servers.push_back(server);
+                        let mut idle = lock(&self.locals[worker].idle);
+                        if self.is_retired() {
+                            break;
+                        }
+                        idle.servers.push_back(server);
                         return;
                     }
                 }
@@ -467,6 +469,12 @@ impl<S: Default + Send + 'static> Pool<S> {
             }
         }
         server.terminate();
+    }
+
+    /// To be asked under the lock of an idle list: whoever says no there has its connection on the list before
+    /// [`Self::retire`] empties it.
+    fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
     /// Holds a server back until no cancel can hit it any more.

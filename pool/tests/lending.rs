@@ -239,6 +239,34 @@ async fn a_connection_that_died_while_idle_is_passed_over_silently() {
 }
 
 #[tokio::test]
+async fn a_waiter_that_was_given_a_dead_connection_is_still_the_first_in_the_queue() {
+    let _clock = stop_clock();
+    let peer = Peer::start().await;
+    let pool = peer.pool(limits(1), 1);
+    let only = pool.checkout(0).await.unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut clients = Vec::new();
+    for n in 0..2 {
+        let (own, order) = (Arc::clone(&pool), Arc::clone(&order));
+        let client = async move {
+            let server = own.checkout(0).await.unwrap();
+            order.lock().unwrap().push((n, server.id()));
+            own.checkin(0, server);
+        };
+        clients.push(queued(&pool, client).await);
+    }
+    peer.hang_up(only.cancel.process_id().unwrap());
+    settle().await;
+
+    pool.checkin(0, only);
+    for client in clients {
+        client.await.unwrap();
+    }
+
+    assert_eq!(*order.lock().unwrap(), [(0, 2), (1, 2)]);
+}
+
+#[tokio::test]
 async fn what_an_idle_server_says_is_read_before_it_is_lent() {
     let notice = |out: &mut Vec<u8>| Report::warning("01000", "checkpoint").write(out);
     let zone = |out: &mut Vec<u8>| message::parameter_status(out, "TimeZone", "Asia/Tokyo");
@@ -401,6 +429,23 @@ async fn a_cancel_that_begins_after_the_lending_reaches_nobody() {
     peer.cancels_done.add_permits(1);
     server.cancel.cancel().await.unwrap();
     assert_eq!(peer.cancels(), [1], "the handle of this lending works");
+}
+
+#[tokio::test]
+async fn a_cancel_that_was_begun_and_not_sent_only_delays() {
+    let _clock = stop_clock();
+    let peer = Peer::start().await;
+    let pool = peer.pool(limits(1), 1);
+    let server = pool.checkout(0).await.unwrap();
+    let begun = server.cancel.begin().unwrap();
+    pool.checkin(0, server);
+    settle().await;
+    assert_eq!((pool.status().parked, pool.status().idle), (1, 0));
+
+    drop(begun);
+    until("it is idle again", || pool.status().idle == 1).await;
+
+    assert_eq!((peer.cancels().len(), peer.syncs(), peer.logins()), (0, 0, 1));
 }
 
 #[tokio::test]
