@@ -334,7 +334,7 @@ impl Session {
             statement.template.plan(&topology, &prepared.sql, &statement.literals, params)
         };
         let plan = match plan {
-            Ok(plan) => plan,
+            Ok(plan) => self.at_cursor(&statement.template.kind, plan),
             Err(refusal) => return self.batch_error(refused(refusal)).await,
         };
         let shard = match &plan {

@@ -121,6 +121,10 @@ impl Session {
         match outcome {
             Err(report) => Ok(self.fan_failed(own_block, report).await),
             Ok(_) => {
+                for notice in &template.notices {
+                    let report = Report::warning("01000", notice.as_str());
+                    self.client.say(|o| report.write(o));
+                }
                 if template.ddl {
                     match &mut self.block {
                         Some(block) => block.ddl = true,

@@ -75,6 +75,8 @@ pub struct Session {
     settings: Arc<Settings>,
     statements: HashMap<Box<[u8]>, Rc<Prepared>>,
     portals: HashMap<Box<[u8]>, Portal>,
+    /// SQL cursors, by the shard that they were declared on.
+    cursors: HashMap<String, ShardId>,
     /// Messages of the extended protocol whose server is not known yet.
     pending: Vec<Pending>,
     /// After an error of pgherd's own in the extended protocol: everything is skipped until Sync.
@@ -105,6 +107,7 @@ impl Session {
             startup,
             statements: HashMap::new(),
             portals: HashMap::new(),
+            cursors: HashMap::new(),
             pending: Vec::new(),
             skip: false,
             pinned: None,
@@ -441,6 +444,7 @@ impl Session {
 
     fn release_all(&mut self) {
         self.portals.clear();
+        self.cursors.clear();
         for link in std::mem::take(&mut self.links) {
             self.give_back(link);
         }
@@ -540,7 +544,7 @@ impl Session {
     async fn join(&mut self, shard: ShardId) -> Result<usize, LinkError> {
         if let Some(block) = &self.block {
             if !self.links.is_empty()
-                && let Some(refusal) = block.refuses_second_shard()
+                && let Some(refusal) = block.refuses_second_shard(&self.settings)
             {
                 return Err(LinkError::Refused(refusal));
             }

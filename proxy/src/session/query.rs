@@ -88,7 +88,7 @@ impl Session {
         }
         let topology = self.topology();
         let plan = match template.plan(&topology, text, &statement.literals, Params::default()) {
-            Ok(plan) => plan,
+            Ok(plan) => self.at_cursor(&template.kind, plan),
             Err(refusal) => {
                 self.settle().await?;
                 return self.end_query(Err(refused(refusal))).await;
@@ -104,12 +104,42 @@ impl Session {
         };
         match shard {
             Some(shard) if !(self.db.sharded && template.ddl) => {
+                for notice in &template.notices {
+                    let report = Report::warning("01000", notice.as_str());
+                    self.client.say(|o| report.write(o));
+                }
                 self.relay_query(shard, raw, template.read_only, template.ddl).await
             }
             _ => {
                 let outcome = self.run_plan(text, template, as_each(plan, shard), Via::Simple).await?;
                 self.end_query(outcome).await
             }
+        }
+    }
+
+    /// A cursor lives on the shard where it was declared: FETCH, MOVE and CLOSE go there.
+    pub(super) fn at_cursor(&mut self, kind: &Kind, plan: Plan) -> Plan {
+        match kind {
+            Kind::Declare { name, .. } => {
+                if let Plan::One(shard) = plan {
+                    self.cursors.insert(name.clone(), shard);
+                }
+                plan
+            }
+            Kind::Fetch { name } | Kind::CloseCursor { name: Some(name) } => {
+                self.cursors.get(name).map_or(plan, |shard| Plan::One(*shard))
+            }
+            Kind::CloseCursor { name: None } => {
+                let mut shards: Vec<ShardId> = self.cursors.values().copied().collect();
+                shards.sort();
+                shards.dedup();
+                match shards[..] {
+                    [] => plan,
+                    [shard] => Plan::One(shard),
+                    _ => Plan::Each(Each { shards, combine: Combine::Union, first_alone: false }),
+                }
+            }
+            _ => plan,
         }
     }
 
@@ -185,6 +215,7 @@ impl Session {
         let topology = self.topology();
         match template.plan(&topology, text, &statement.literals, Params::default()) {
             Ok(plan) => {
+                let plan = self.at_cursor(&template.kind, plan);
                 if let Some(effect) = template.effect {
                     self.pin(effect);
                 }

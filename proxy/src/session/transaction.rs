@@ -14,7 +14,7 @@ use pgherd_router::plan::{Begin, Isolation, Kind, SetStatement};
 use pgherd_wire::message::{self, Report};
 
 use super::link::{Expect, Unit};
-use super::settings::{Settings, literal};
+use super::settings::{Settings, Value, literal};
 use super::{End, LinkError, Session};
 use crate::fault;
 use crate::gid::Gid;
@@ -97,11 +97,17 @@ impl Block {
     }
 
     /// Whether a second shard may not join: its snapshot would be of another moment.
-    pub fn refuses_second_shard(&self) -> Option<Report> {
+    pub fn refuses_second_shard(&self, settings: &Settings) -> Option<Report> {
         let level = match self.begin.isolation {
             Some(Isolation::RepeatableRead) => "REPEATABLE READ",
             Some(Isolation::Serializable) => "SERIALIZABLE",
-            _ => return None,
+            Some(_) => return None,
+            // The session's default; whatever was written there that is not plainly READ COMMITTED counts.
+            None => match settings.get("default_transaction_isolation") {
+                None => return None,
+                Some(Value::Sql(v) | Value::Raw(v)) if mentions(v, "committed") => return None,
+                Some(_) => "REPEATABLE READ or SERIALIZABLE",
+            },
         };
         Some(
             Report::error("0A000", format!("a {level} transaction cannot use more than one shard"))
@@ -110,9 +116,27 @@ impl Block {
         )
     }
 
+    /// SET TRANSACTION ISOLATION LEVEL inside the block.
+    fn note_isolation(&mut self, text: &str) {
+        if !mentions(text, "isolation") {
+            return;
+        }
+        self.begin.isolation = Some(if mentions(text, "serializable") {
+            Isolation::Serializable
+        } else if mentions(text, "repeatable") {
+            Isolation::RepeatableRead
+        } else {
+            Isolation::ReadCommitted
+        });
+    }
+
     fn savepoint_index(&self, name: &str) -> Option<usize> {
         self.prologue.iter().rposition(|e| matches!(e, Prologue::Savepoint { name: n, .. } if n == name))
     }
+}
+
+fn mentions(text: &str, word: &str) -> bool {
+    text.to_ascii_lowercase().contains(word)
 }
 
 fn quoted(name: &str) -> String {
@@ -701,6 +725,7 @@ impl Session {
         if result.is_ok()
             && let Some(block) = &mut self.block
         {
+            block.note_isolation(text);
             block.prologue.push(Prologue::Statement(text.trim().trim_end_matches(';').to_owned()));
         }
         self.purge_broken();
