@@ -2,7 +2,7 @@
 
 mod peer;
 
-use peer::{ms, secs, stop_clock, target};
+use peer::{Wire, ms, secs, stop_clock, target, unix_server};
 use pgherd_pool::connect::{Login, login};
 use pgherd_pool::{ConnectError, Parameters, Target};
 use pgherd_wire::message::{self, Report};
@@ -10,7 +10,7 @@ use pgherd_wire::scram;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::TcpListener;
 
 /// One step of a server's script.
 enum Step {
@@ -52,8 +52,7 @@ fn welcome() -> Vec<u8> {
 const SASL_SCRAM: &[u8] = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
 
 /// Serves one connection by the script, `chunk` bytes at a time, then waits for its end.
-async fn play(mut socket: TcpStream, script: Vec<Step>, chunk: usize) -> Option<()> {
-    socket.set_nodelay(true).ok()?;
+async fn play(mut socket: impl Wire, script: Vec<Step>, chunk: usize) -> Option<()> {
     let length = socket.read_u32().await.ok()?;
     let mut startup = vec![0; length as usize - 4];
     socket.read_exact(&mut startup).await.ok()?;
@@ -84,7 +83,7 @@ async fn play(mut socket: TcpStream, script: Vec<Step>, chunk: usize) -> Option<
     Some(())
 }
 
-async fn say(socket: &mut TcpStream, bytes: &[u8], chunk: usize) -> Option<()> {
+async fn say(socket: &mut impl Wire, bytes: &[u8], chunk: usize) -> Option<()> {
     for part in bytes.chunks(chunk) {
         socket.write_all(part).await.ok()?;
         if chunk < bytes.len() {
@@ -94,7 +93,7 @@ async fn say(socket: &mut TcpStream, bytes: &[u8], chunk: usize) -> Option<()> {
     Some(())
 }
 
-async fn read_password(socket: &mut TcpStream) -> Option<Vec<u8>> {
+async fn read_password(socket: &mut impl Wire) -> Option<Vec<u8>> {
     assert_eq!(socket.read_u8().await.ok()?, b'p');
     let length = socket.read_u32().await.ok()?;
     let mut body = vec![0; length as usize - 4];
@@ -111,8 +110,7 @@ async fn against_as(
     chunk: usize,
     change: impl FnOnce(&mut Target),
 ) -> Result<Login, ConnectError> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut target = target(listener.local_addr().unwrap());
+    let (_directory, listener, mut target) = unix_server();
     change(&mut target);
     let playing = tokio::spawn(async move { play(listener.accept().await.unwrap().0, script, chunk).await });
     let outcome = login(&target, secs(10)).await;
@@ -358,8 +356,7 @@ async fn a_server_that_hangs_up_or_never_answers_is_told_apart() {
 #[tokio::test]
 async fn the_deadline_holds_for_the_whole_login_not_for_each_byte() {
     let _clock = stop_clock();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let target = target(listener.local_addr().unwrap());
+    let (_directory, listener, target) = unix_server();
     let drip = tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
         for byte in welcome() {
@@ -375,11 +372,7 @@ async fn the_deadline_holds_for_the_whole_login_not_for_each_byte() {
 
 #[tokio::test]
 async fn a_host_that_starts_with_a_slash_is_the_directory_of_a_unix_socket() {
-    let directory = std::env::temp_dir().join(format!("pgherd-pool-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let path = directory.join(".s.PGSQL.6543");
-    let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).unwrap();
+    let (_directory, listener, target) = unix_server();
     let served = tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
         socket.write_all(&welcome()).await.unwrap();
@@ -389,15 +382,12 @@ async fn a_host_that_starts_with_a_slash_is_the_directory_of_a_unix_socket() {
         cancel.read_exact(&mut packet).await.unwrap();
         (socket, packet)
     });
-    let mut target = target("127.0.0.1:6543".parse().unwrap());
-    target.host = directory.to_str().unwrap().into();
 
     let login = login(&target, secs(5)).await.unwrap();
     login.cancel.cancel().await.unwrap();
 
     let (_, packet) = served.await.unwrap();
     assert_eq!(packet, *b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\x12\x67abcd");
-    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[tokio::test]
@@ -430,8 +420,7 @@ async fn random_bytes_from_a_server_end_in_an_error_and_never_in_a_panic() {
             (0..random.random_range(1..200)).map(|_| random.random()).collect::<Vec<u8>>()
         };
         bytes.truncate(4096);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = target(listener.local_addr().unwrap());
+        let (_directory, listener, target) = unix_server();
         let sent = bytes.clone();
         let server = tokio::spawn(async move {
             let (mut socket, _) = listener.accept().await.unwrap();

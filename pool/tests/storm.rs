@@ -93,7 +93,7 @@ fn storm(seed: u64, size: usize, rough: bool) {
         move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let peer = Peer::start().await;
+                let peer = if rough { Peer::start_unix().await } else { Peer::start().await };
                 peer.cancels_done.add_permits(1_000_000);
                 send.send(Arc::clone(&peer)).unwrap();
                 let start = Instant::now();

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use pgherd_pool::{Limits, Pool, Target};
 use pgherd_wire::message::{self, Report};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
 
 /// What the proxy would hang on a connection.
@@ -38,6 +38,18 @@ pub fn target(address: SocketAddr) -> Target {
         password: Some("secret".into()),
         application_name: "pgherd".into(),
     }
+}
+
+pub trait Wire: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Wire for T {}
+
+/// A listener in a directory of its own.
+pub fn unix_server() -> (tempfile::TempDir, UnixListener, Target) {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(directory.path().join(".s.PGSQL.6543")).unwrap();
+    let mut target = target("127.0.0.1:6543".parse().unwrap());
+    target.host = directory.path().to_str().unwrap().into();
+    (directory, listener, target)
 }
 
 pub fn limits(size: usize) -> Limits {
@@ -102,7 +114,9 @@ pub enum Mode {
 
 /// What the server saw and how it behaves, shared with the test.
 pub struct Peer {
-    pub address: SocketAddr,
+    target: Target,
+    /// Of its unix socket.
+    _directory: Option<tempfile::TempDir>,
     state: Mutex<State>,
     /// A cancel connection is closed when it gets a permit.
     pub cancels_done: Semaphore,
@@ -126,8 +140,35 @@ struct State {
 impl Peer {
     pub async fn start() -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = Arc::new(Self {
-            address: listener.local_addr().unwrap(),
+        let peer = Self::new(target(listener.local_addr().unwrap()), None);
+        let accepting = Arc::clone(&peer);
+        tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(Arc::clone(&accepting), socket));
+            }
+        });
+        peer
+    }
+
+    /// On a unix socket: thousands of connections would use up the machine's ports.
+    pub async fn start_unix() -> Arc<Self> {
+        let (directory, listener, target) = unix_server();
+        let peer = Self::new(target, Some(directory));
+        let accepting = Arc::clone(&peer);
+        tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                tokio::spawn(serve(Arc::clone(&accepting), socket));
+            }
+        });
+        peer
+    }
+
+    fn new(target: Target, directory: Option<tempfile::TempDir>) -> Arc<Self> {
+        Arc::new(Self {
+            target,
+            _directory: directory,
             state: Mutex::new(State {
                 mode: Mode::Serve,
                 logins: 0,
@@ -142,19 +183,11 @@ impl Peer {
                 answer_sync: true,
             }),
             cancels_done: Semaphore::new(0),
-        });
-        let accepting = Arc::clone(&peer);
-        tokio::spawn(async move {
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(Arc::clone(&accepting), socket));
-            }
-        });
-        peer
+        })
     }
 
     pub fn pool(&self, limits: Limits, workers: usize) -> Arc<TestPool> {
-        Pool::new(target(self.address), limits, workers)
+        Pool::new(self.target.clone(), limits, workers)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -225,7 +258,7 @@ impl Drop for Open<'_> {
     }
 }
 
-async fn serve(peer: Arc<Peer>, mut socket: TcpStream) {
+async fn serve(peer: Arc<Peer>, mut socket: impl Wire) {
     let mode = {
         let mut state = peer.state();
         state.attempts_now += 1;
@@ -242,7 +275,7 @@ async fn serve(peer: Arc<Peer>, mut socket: TcpStream) {
 
 async fn login(
     peer: &Peer,
-    socket: &mut TcpStream,
+    socket: &mut impl Wire,
     mode: Mode,
 ) -> Option<(u32, mpsc::UnboundedReceiver<Vec<u8>>)> {
     if matches!(mode, Mode::HangUp) {
@@ -297,7 +330,7 @@ async fn login(
 
 async fn converse(
     peer: &Peer,
-    socket: &mut TcpStream,
+    socket: &mut impl Wire,
     commands: &mut mpsc::UnboundedReceiver<Vec<u8>>,
 ) -> Option<()> {
     loop {
