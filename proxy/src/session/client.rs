@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use pgherd_wire::Stream;
 use pgherd_wire::frame::{self, FrameError, HEADER_BYTES, Header};
+use pgherd_wire::message;
 
 use super::link::BLOCK_BYTES;
 
@@ -267,6 +268,43 @@ impl Client {
 
     pub fn backlogged(&self) -> bool {
         self.pending_out() > BACKLOG_BYTES
+    }
+
+    /// Room for what the client sends while it waits.
+    pub fn inbox_has_room(&self) -> bool {
+        self.end - self.start < BLOCK_BYTES
+    }
+
+    /// Says again something that the client knows: it may come at any time and changes nothing.
+    pub fn probe(&mut self) {
+        let told = self.told.clone();
+        if let Some((name, value)) = told.first() {
+            self.say(|o| message::parameter_status(o, name, value));
+        }
+    }
+
+    /// Writes what can be written now.
+    pub async fn flush_some(&mut self) {
+        std::future::poll_fn(|cx| {
+            self.poll_flush(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// After the end of the stream: whether the peer still takes what is written.
+    pub async fn still_there(&mut self) -> bool {
+        let mut byte = [0];
+        let peer = std::future::poll_fn(|cx| match self.stream.poll_read(cx, &mut byte) {
+            Poll::Ready(Err(_)) => Poll::Ready(false),
+            // The end of the stream again, or nothing: no reset has come.
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Ready(true),
+        })
+        .await;
+        if !peer {
+            self.lose();
+        }
+        peer && !self.gone
     }
 
     /// A ReadyForQuery goes to the client: the status that it shall see.

@@ -173,11 +173,12 @@ impl Session {
         let mut indices = Vec::new();
         for &shard in shards {
             if let Some(i) = self.links.iter().position(|l| l.shard == shard) {
-                self.links[i].send_unit(text, Unit::Quiet);
+                // What VACUUM VERBOSE has to say comes from every shard.
+                self.links[i].send_unit(text, Unit::Rows { describe: false });
                 indices.push(i);
             }
         }
-        self.run_units(&indices).await;
+        self.run_units_watched(&indices).await?;
         let mut tag = None;
         let mut failures = Vec::new();
         for &i in &indices {
@@ -266,7 +267,7 @@ impl Session {
             self.send_job(i, &job, unit, describe || collect);
             indices.push(i);
             if n == 0 && each.first_alone {
-                self.run_units(&[i]).await;
+                self.run_units_watched(&[i]).await?;
                 if let Some(error) = self.links[i].captured.error.clone() {
                     return Ok(Err(Report::read_whole(&error)));
                 }
@@ -284,7 +285,7 @@ impl Session {
             if failure.is_some() {
                 self.hush(i);
             }
-            self.run_units(&[i]).await;
+            self.run_units_watched(&[i]).await?;
             if self.client.gone {
                 for &j in &indices[n..] {
                     self.hush(j);
@@ -484,7 +485,7 @@ impl Session {
                 return Ok(Err(Report::error("XX000", "a participant is missing")));
             };
             self.links[i].send_unit(text, Unit::CopyOut { first: n == 0, header, binary });
-            self.run_units(&[i]).await;
+            self.run_units_watched(&[i]).await?;
             match self.unit_result(i) {
                 Ok(tag) => tags.extend(tag),
                 Err(report) => return Ok(Err(report)),

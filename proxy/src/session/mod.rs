@@ -53,6 +53,9 @@ const OWED_MAX: usize = 10_000;
 /// How long the servers of a client that went away may take to answer its last statement's cancellation.
 const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Between two looks at a client whose stream ended while it is owed a reply.
+const HALF_CLOSED_LOOK: Duration = Duration::from_millis(50);
+
 /// Why the session ends.
 #[derive(Debug)]
 pub enum End {
@@ -194,12 +197,87 @@ impl Session {
                 self.flush_client().await;
                 return Err(End::Client);
             }
-            if self.client.gone || (self.client.eof && !self.links.is_empty()) {
+            if self.client.gone {
                 return Err(End::Client);
             }
-            self.pump(true).await;
+            if self.client.eof {
+                // Half a close, or a whole one? See `half_closed`.
+                let served = tokio::time::timeout(HALF_CLOSED_LOOK, self.pump(false)).await;
+                if served.is_err() && !self.half_closed().await {
+                    return Err(End::Client);
+                }
+            } else {
+                self.pump(true).await;
+            }
             fill = false;
         }
+    }
+
+    /// A client that shut its writing side still waits for its reply; one that is gone does not, and both look like the
+    /// end of the stream. Something is said that every client ignores (a ParameterStatus that it knows): the kernel of a peer
+    /// that closed answers with a reset.
+    async fn half_closed(&mut self) -> bool {
+        if self.links.iter().any(Link::inside_frame) || self.client.pending_out() > 0 {
+            // Whatever is being written tells as well.
+            return !self.client.gone;
+        }
+        self.client.probe();
+        self.client.flush_some().await;
+        tokio::time::sleep(HALF_CLOSED_LOOK).await;
+        self.client.still_there().await
+    }
+
+    /// Like [`Self::run_units`] for a statement of the client's that may take long: a client that goes away meanwhile has it
+    /// cancelled.
+    async fn run_units_watched(&mut self, indices: &[usize]) -> Result<(), End> {
+        loop {
+            if self.client.eof || self.client.gone {
+                if tokio::time::timeout(HALF_CLOSED_LOOK, self.run_units(indices)).await.is_ok() {
+                    return Ok(());
+                }
+                if self.client.gone || !self.half_closed().await {
+                    self.client.gone = true;
+                    for &i in indices {
+                        if !self.links[i].quiet() && self.links[i].broken.is_none() {
+                            let _ = self.links[i].server.cancel.cancel().await;
+                        }
+                    }
+                    self.run_units(indices).await;
+                    return Err(End::Client);
+                }
+            } else if self.run_units_or_eof(indices).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// `true`: the units are done; `false`: the client's stream ended before.
+    async fn run_units_or_eof(&mut self, indices: &[usize]) -> bool {
+        poll_fn(|cx| {
+            loop {
+                let mut progress = self.client.poll_flush(cx);
+                let mut waiting = false;
+                for &i in indices {
+                    let link = &mut self.links[i];
+                    progress |= link.poll_flush(cx);
+                    progress |= link.poll_take(cx, &mut self.client);
+                    waiting |= link.broken.is_none() && !link.quiet();
+                }
+                if !waiting {
+                    return Poll::Ready(true);
+                }
+                if self.client.inbox_has_room() {
+                    progress |= self.client.poll_fill(cx);
+                }
+                if self.client.eof || self.client.gone {
+                    return Poll::Ready(false);
+                }
+                if !progress {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
     }
 
     fn backlogged(&self) -> bool {
@@ -445,10 +523,11 @@ impl Session {
     fn release_all(&mut self) {
         self.portals.clear();
         self.cursors.clear();
-        for link in std::mem::take(&mut self.links) {
+        // Before they go back: from then on a cancel request must not find them.
+        self.cancel.clear();
+        while let Some(link) = self.links.pop() {
             self.give_back(link);
         }
-        self.cancel.clear();
         self.pass = None;
     }
 
