@@ -12,6 +12,7 @@
 
 pub mod combine;
 pub mod copy;
+pub mod describe;
 pub mod hash;
 pub mod lexer;
 pub mod plan;
@@ -20,6 +21,8 @@ pub mod refusal;
 pub mod topology;
 pub mod value;
 
+pub use describe::describe;
 pub use plan::{Plan, Template};
+pub use planner::Cache;
 pub use refusal::Refusal;
 pub use topology::{ShardId, Topology};

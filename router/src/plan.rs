@@ -19,6 +19,10 @@ pub struct Template {
     pub ddl: bool,
     /// PostgreSQL refuses it inside a transaction block (VACUUM, CREATE INDEX CONCURRENTLY, CREATE DATABASE, ...).
     pub outside_transaction: bool,
+    /// What the client should be told (NOTICE) when the statement has run.
+    pub notices: Vec<String>,
+    /// [`Topology::version`] it was made for. `plan` with another topology plans the text again, every time.
+    pub version: u64,
     /// Private to the planner.
     pub(crate) route: crate::planner::Route,
 }
@@ -31,9 +35,13 @@ pub enum Kind {
     /// BEGIN / START TRANSACTION that the planner understood in full.
     Begin(Begin),
     /// COMMIT / END [WORK|TRANSACTION] [AND [NO] CHAIN]
-    Commit { chain: bool },
+    Commit {
+        chain: bool,
+    },
     /// ROLLBACK / ABORT [AND [NO] CHAIN]
-    Rollback { chain: bool },
+    Rollback {
+        chain: bool,
+    },
     /// Names folded as PostgreSQL folds identifiers.
     Savepoint(String),
     RollbackTo(String),
@@ -49,6 +57,20 @@ pub enum Kind {
     CopyFrom,
     /// COPY ... TO STDOUT
     CopyTo,
+    /// DECLARE ... CURSOR. Its cursor is on the shard that its plan names, and nowhere else.
+    Declare {
+        name: String,
+        hold: bool,
+    },
+    /// FETCH and MOVE: go to the shard where the cursor was declared, whatever `plan` says (a portal that the session does
+    /// not know: the first shard, whose error is PostgreSQL's own).
+    Fetch {
+        name: String,
+    },
+    /// CLOSE. `None`: ALL
+    CloseCursor {
+        name: Option<String>,
+    },
     Other,
 }
 
@@ -71,8 +93,13 @@ pub enum Isolation {
 pub enum SetStatement {
     /// Parameter name in lower case ("timezone" for SET TIME ZONE, "role", "session_authorization").
     /// `value`: the text after TO or =, verbatim, without a trailing semicolon; `None`: DEFAULT.
-    Set { name: String, value: Option<String> },
-    Reset { name: String },
+    Set {
+        name: String,
+        value: Option<String>,
+    },
+    Reset {
+        name: String,
+    },
     ResetAll,
 }
 

@@ -13,7 +13,11 @@ pub struct Refusal {
 
 impl Refusal {
     /// 0A000: a shape that is not proven right over several shards.
-    pub fn unsupported(message: impl Into<String>, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn unsupported(
+        message: impl Into<String>,
+        detail: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         let (detail, hint) = (detail.into(), hint.into());
         Self {
             sqlstate: "0A000",

@@ -23,6 +23,9 @@ pub struct Topology {
     pub tables: Vec<Table>,
     pub facts: Facts,
     pub epoch: u64,
+    /// Differs between any two topologies that differ in anything but `owners` and `epoch`: templates are made for one
+    /// version.
+    pub version: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -44,13 +47,16 @@ pub struct Table {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Placement {
     /// `key`: column names, as many as the distribution has types.
-    Sharded { distribution: usize, key: Vec<String> },
+    Sharded {
+        distribution: usize,
+        key: Vec<String>,
+    },
     Reference,
     Single(ShardId),
 }
 
 /// What the servers' own catalogs say. Empty when not loaded (a table may not exist yet).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
     /// By index into `Topology::tables`.
     pub tables: HashMap<usize, TableFacts>,
@@ -58,25 +64,33 @@ pub struct Facts {
     pub derived_relations: HashSet<String>,
     /// Functions outside pg_catalog (and not members of an extension) that are not immutable, by unqualified name.
     pub user_functions: HashSet<String>,
-    /// Function names whose every overload, in any schema, is immutable.
+    /// Function names whose every overload, in any schema, is immutable. Plain functions only (`prokind = 'f'`):
+    /// an aggregate is immutable for PostgreSQL, but over each shard it is another number.
     pub immutable_functions: HashSet<String>,
+    /// Index name (unqualified) -> index into `Topology::tables`, for the indexes of configured tables.
+    pub indexes: HashMap<String, usize>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TableFacts {
     /// The schema it was found in.
     pub schema: String,
     /// In attribute order, without dropped columns.
     pub columns: Vec<ColumnFacts>,
+    /// Columns of the primary key; empty when there is none.
+    pub primary_key: Vec<String>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ColumnFacts {
     pub name: String,
     /// Type OID (pg_attribute.atttypid); for a domain, its base type.
     pub type_oid: u32,
     /// As `format_type(atttypid, NULL)` prints it.
     pub type_name: String,
+    /// pg_attribute.atttypmod (for a domain, its typtypmod): -1 when the type has no modifier. With one, PostgreSQL may
+    /// change a value as it stores it (numeric(10,2) rounds), so that its hash is not the hash of what was sent.
+    pub type_modifier: i32,
     pub not_null: bool,
     /// Its default draws from a sequence (serial, identity, nextval).
     pub from_sequence: bool,

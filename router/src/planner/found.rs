@@ -1,0 +1,141 @@
+//! What a look at a statement's tree found: which rows it needs, and what stands against more than one shard.
+
+use super::constant::{Column, Constant};
+use super::names::sharding;
+use crate::plan::Aggregate;
+use crate::topology::{ShardId, Topology};
+
+/// One mention of a sharded table (or one inserted row): the rows it needs, as far as its key is known.
+#[derive(Debug, Clone)]
+pub(super) struct Pin {
+    pub distribution: usize,
+    /// One for each key column.
+    pub columns: Vec<KeyColumn>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct KeyColumn {
+    pub column: Column,
+    /// Each list holds every value that the column can have in a row that matters. Any one list may be believed.
+    pub lists: Vec<Vec<Constant>>,
+}
+
+/// Number of a key column among all pins: `(pin, column)`.
+pub(super) type Node = (usize, usize);
+
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub pins: Vec<Pin>,
+    /// `(a, b)`: what is known of `a` holds for `b`.
+    pub implications: Vec<(Node, Node)>,
+    /// Reference tables read.
+    pub reference_read: bool,
+    /// Reference tables written by something inside (a CTE).
+    pub reference_written: bool,
+    /// Shards of tables that are on one shard.
+    pub fixed: Vec<ShardId>,
+    /// A relation stands somewhere in the statement.
+    pub relations: usize,
+    /// Why the union of the shards' answers would not be the answer. The first reason found.
+    pub against_union: Option<String>,
+    /// Why the copies of a reference table would not stay equal. The first reason found.
+    pub against_copies: Option<String>,
+    /// One row from each shard, to be combined.
+    pub aggregates: Option<Vec<Aggregate>>,
+    pub sequences: bool,
+    /// Something in it writes, or may write.
+    pub writes: bool,
+    /// Rows of a reference table are locked (FOR UPDATE).
+    pub locks: bool,
+    /// Only constants and pure functions: any server gives the same.
+    pub pure: bool,
+    /// Parameters seen as the value of a key: number, and how often as a key.
+    pub key_params: Vec<usize>,
+}
+
+impl Found {
+    pub fn new() -> Self {
+        Self { pure: true, ..Self::default() }
+    }
+
+    pub fn against_union(&mut self, reason: impl Into<String>) {
+        if self.against_union.is_none() {
+            self.against_union = Some(reason.into());
+        }
+    }
+
+    pub fn against_copies(&mut self, reason: impl Into<String>) {
+        if self.against_copies.is_none() {
+            self.against_copies = Some(reason.into());
+        }
+    }
+
+    pub fn against_both(&mut self, reason: impl Into<String> + Clone) {
+        self.against_union(reason.clone());
+        self.against_copies(reason);
+    }
+
+    /// A new mention of a sharded table. Returns its number.
+    pub fn pin(&mut self, topology: &Topology, table: usize) -> usize {
+        let Some((distribution, key)) = sharding(topology, table) else { return usize::MAX };
+        let types =
+            topology.distributions.get(distribution).map_or(&[][..], |distribution| &distribution.types);
+        let facts = topology.facts.tables.get(&table);
+        let columns = key
+            .iter()
+            .zip(types)
+            .map(|(name, ty)| {
+                let facts = facts.and_then(|facts| facts.columns.iter().find(|column| column.name == *name));
+                KeyColumn {
+                    column: Column {
+                        ty: *ty,
+                        oid: facts.map(|facts| facts.type_oid),
+                        modifier: facts.map(|facts| facts.type_modifier),
+                    },
+                    lists: Vec::new(),
+                }
+            })
+            .collect();
+        self.pins.push(Pin { distribution, columns });
+        self.pins.len() - 1
+    }
+
+    pub fn learn(&mut self, (pin, column): Node, list: Vec<Constant>) {
+        if let Some(column) = self.pins.get_mut(pin).and_then(|pin| pin.columns.get_mut(column)) {
+            column.lists.push(list);
+        }
+    }
+
+    pub fn column(&self, (pin, column): Node) -> Option<Column> {
+        Some(self.pins.get(pin)?.columns.get(column)?.column)
+    }
+
+    /// Carries what is known along the implications.
+    pub fn spread(&mut self) {
+        let own: Vec<(Node, Vec<Constant>)> = self
+            .pins
+            .iter()
+            .enumerate()
+            .flat_map(|(pin, found)| {
+                found.columns.iter().enumerate().flat_map(move |(column, known)| {
+                    known.lists.iter().map(move |list| ((pin, column), list.clone()))
+                })
+            })
+            .collect();
+        for (source, list) in own {
+            let mut reached = vec![source];
+            let mut next = 0;
+            while let Some(node) = reached.get(next).copied() {
+                next += 1;
+                for (from, to) in &self.implications {
+                    if *from == node && !reached.contains(to) {
+                        reached.push(*to);
+                    }
+                }
+            }
+            for node in reached.into_iter().skip(1) {
+                self.learn(node, list.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! FROM items and joins: relations enter the scope, conditions of joins say what they may.
+
+use sqlparser::ast::{
+    Join, JoinConstraint, JoinOperator, ObjectName, TableAlias, TableFactor, TableWithJoins,
+};
+
+use super::names::{self, Relation, sharding};
+use super::query::{Seen, Walk, qualified, unclear};
+use super::scope::{Item, Scope};
+
+impl Walk<'_> {
+    pub fn from(&mut self, from: &[TableWithJoins], names: &mut Scope<'_>) -> Seen {
+        from.iter().try_for_each(|tree| self.joined(tree, names))
+    }
+
+    fn joined(&mut self, tree: &TableWithJoins, names: &mut Scope<'_>) -> Seen {
+        let start = names.items.len();
+        self.factor(&tree.relation, names)?;
+        for Join { relation, global, join_operator } in &tree.joins {
+            if *global {
+                return unclear("GLOBAL JOIN");
+            }
+            let middle = names.items.len();
+            self.factor(relation, names)?;
+            let sharded = |items: &[Item]| items.iter().any(|item| item.sharded.is_some());
+            match join_operator {
+                // Its condition holds for every row that is left: it may say something about both sides.
+                JoinOperator::Join(constraint)
+                | JoinOperator::Inner(constraint)
+                | JoinOperator::CrossJoin(constraint) => {
+                    self.constraint(constraint, names)?;
+                    if let JoinConstraint::On(expr) = constraint {
+                        self.condition(expr, names, None);
+                    }
+                }
+                // Rows of the right side that fail the condition do not matter; rows of the left side stay.
+                JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
+                    self.constraint(constraint, names)?;
+                    if sharded(&names.items[middle..]) {
+                        self.found.against_union(
+                            "An outer join would miss partners on other shards, and add rows without a partner.",
+                        );
+                    }
+                    if let JoinConstraint::On(expr) = constraint {
+                        let right = middle..names.items.len();
+                        self.condition(expr, names, Some(right));
+                    }
+                }
+                JoinOperator::Right(constraint)
+                | JoinOperator::RightOuter(constraint)
+                | JoinOperator::FullOuter(constraint) => {
+                    self.constraint(constraint, names)?;
+                    if sharded(&names.items[start..]) {
+                        self.found.against_union(
+                            "An outer join would miss partners on other shards, and add rows without a partner.",
+                        );
+                    }
+                }
+                JoinOperator::Semi(_)
+                | JoinOperator::LeftSemi(_)
+                | JoinOperator::RightSemi(_)
+                | JoinOperator::Anti(_)
+                | JoinOperator::LeftAnti(_)
+                | JoinOperator::RightAnti(_)
+                | JoinOperator::CrossApply
+                | JoinOperator::OuterApply
+                | JoinOperator::AsOf { .. }
+                | JoinOperator::StraightJoin(_)
+                | JoinOperator::ArrayJoin
+                | JoinOperator::LeftArrayJoin
+                | JoinOperator::InnerArrayJoin => return unclear("a join"),
+            }
+        }
+        Ok(())
+    }
+
+    fn constraint(&mut self, constraint: &JoinConstraint, names: &Scope<'_>) -> Seen {
+        match constraint {
+            JoinConstraint::On(expr) => self.expression(expr, names),
+            JoinConstraint::Using(_) | JoinConstraint::Natural | JoinConstraint::None => Ok(()),
+        }
+    }
+
+    fn factor(&mut self, factor: &TableFactor, names: &mut Scope<'_>) -> Seen {
+        match factor {
+            TableFactor::Table {
+                name,
+                alias,
+                args,
+                with_hints,
+                version: None,
+                with_ordinality,
+                partitions,
+                json_path: None,
+                sample: None,
+                index_hints,
+            } => {
+                if !with_hints.is_empty() || !partitions.is_empty() || !index_hints.is_empty() {
+                    return unclear("what follows a table's name");
+                }
+                match args {
+                    Some(args) if args.settings.is_none() => {
+                        self.table_function(name, names)?;
+                        self.arguments(&args.args, names)?;
+                        self.unnamed(alias.as_ref(), names, name)
+                    }
+                    Some(_) => unclear("a function in FROM"),
+                    None if *with_ordinality => unclear("WITH ORDINALITY"),
+                    None => self.table(name, alias.as_ref(), names),
+                }
+            }
+            TableFactor::Function { lateral: _, name, args, with_ordinality: _, alias } => {
+                self.table_function(name, names)?;
+                self.arguments(args, names)?;
+                self.unnamed(alias.as_ref(), names, name)
+            }
+            TableFactor::Derived { lateral: _, subquery, alias, sample: None } => {
+                self.subquery(subquery, names)?;
+                self.unnamed(alias.as_ref(), names, &ObjectName(Vec::new()))
+            }
+            TableFactor::UNNEST {
+                alias,
+                array_exprs,
+                with_offset: false,
+                with_offset_alias: None,
+                with_ordinality: _,
+            } => {
+                self.found.against_union("A function in FROM would give its rows once for each shard.");
+                self.expressions(array_exprs.iter(), names)?;
+                self.unnamed(alias.as_ref(), names, &ObjectName(Vec::new()))
+            }
+            TableFactor::NestedJoin { table_with_joins, alias: None } => self.joined(table_with_joins, names),
+            TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { .. } => {
+                unclear("TABLESAMPLE")
+            }
+            TableFactor::Table { .. }
+            | TableFactor::TableFunction { .. }
+            | TableFactor::UNNEST { .. }
+            | TableFactor::JsonTable { .. }
+            | TableFactor::OpenJsonTable { .. }
+            | TableFactor::NestedJoin { .. }
+            | TableFactor::Pivot { .. }
+            | TableFactor::Unpivot { .. }
+            | TableFactor::UnpivotExpr { .. }
+            | TableFactor::MatchRecognize { .. }
+            | TableFactor::XmlTable { .. }
+            | TableFactor::SemanticView { .. } => unclear("an item of FROM"),
+        }
+    }
+
+    /// A function in FROM: its rows would come once for each shard.
+    fn table_function(&mut self, name: &ObjectName, _names: &Scope<'_>) -> Seen {
+        self.found.relations += 1;
+        self.found.against_union("A function in FROM would give its rows once for each shard.");
+        let (schema, name) = qualified(name)?;
+        let kind = match schema {
+            None | Some("pg_catalog") => names::function(self.topology, name),
+            Some(_) => names::Function::Unknown,
+        };
+        match kind {
+            names::Function::Pure => {}
+            names::Function::PerServer => {
+                self.found.pure = false;
+                self.found.against_copies(format!("Each shard would evaluate {name} by itself."));
+            }
+            names::Function::Aggregate
+            | names::Function::PerRow
+            | names::Function::Sequence
+            | names::Function::Unknown => {
+                self.found.pure = false;
+                self.found.writes = true;
+                self.found.sequences |= kind == names::Function::Sequence;
+                self.found.against_copies(format!(
+                    "pgherd does not know whether {name}(...) may run on several shards."
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// An item whose columns are not known. `name`: what it is called without an alias.
+    fn unnamed(&mut self, alias: Option<&TableAlias>, names: &mut Scope<'_>, name: &ObjectName) -> Seen {
+        let own = qualified(name).map_or("", |(_, name)| name);
+        let called = match alias {
+            Some(alias) => self.alias(alias, None)?,
+            None => own.to_owned(),
+        };
+        names.items.push(Item { name: called, schema: None, sharded: None, reference: false, columns: None });
+        Ok(())
+    }
+
+    /// A table's alias. `table`: the name it stands for.
+    fn alias(&self, alias: &TableAlias, table: Option<&str>) -> Seen<String> {
+        let TableAlias { explicit: _, name, columns: _, at: None } = alias else {
+            return unclear("an alias");
+        };
+        // sqlparser takes some words for a table that are keywords to PostgreSQL; then the table's name looks like an alias.
+        if table != Some(&name.value) && names::is_spread(self.topology, &name.value) {
+            return unclear("an alias that is the name of a sharded or reference table");
+        }
+        Ok(name.value.clone())
+    }
+
+    fn table(&mut self, name: &ObjectName, alias: Option<&TableAlias>, names: &mut Scope<'_>) -> Seen {
+        let relation = self.relation(name, Some(names))?;
+        self.item(name, relation, alias, names)
+    }
+
+    /// Adds a table to the scope.
+    pub fn item(
+        &mut self,
+        name: &ObjectName,
+        relation: Relation,
+        alias: Option<&TableAlias>,
+        names: &mut Scope<'_>,
+    ) -> Seen {
+        let (schema, own) = qualified(name)?;
+        let (called, renamed) = match alias {
+            Some(alias) => (self.alias(alias, Some(own))?, !alias.columns.is_empty()),
+            None => (own.to_owned(), false),
+        };
+        let mut item = Item {
+            name: called,
+            schema: schema.filter(|_| alias.is_none()).map(str::to_owned),
+            sharded: None,
+            reference: matches!(relation, Relation::Reference(_)),
+            columns: None,
+        };
+        let facts = |table: usize| {
+            let facts = self.topology.facts.tables.get(&table)?;
+            Some(facts.columns.iter().map(|column| column.name.clone()).collect())
+        };
+        match relation {
+            Relation::Sharded(table) => {
+                let pin = self.found.pin(self.topology, table);
+                let mut key = sharding(self.topology, table).map_or_else(Vec::new, |(_, key)| key.to_vec());
+                // With renamed columns, the key's name may be another column's. Nondeterministic collations call values
+                // equal that are not: their key is never known.
+                if renamed || self.equal_is_not_same(table) {
+                    key.clear();
+                }
+                item.sharded = Some((pin, key));
+                item.columns = facts(table);
+            }
+            Relation::Reference(table) => {
+                self.found.reference_read = true;
+                item.columns = facts(table);
+            }
+            Relation::On(_) | Relation::Derived | Relation::Ambiguous => {}
+        }
+        if renamed {
+            item.columns = None;
+        }
+        names.items.push(item);
+        Ok(())
+    }
+
+    pub fn equal_is_not_same(&self, table: usize) -> bool {
+        let (Some((_, key)), Some(facts)) =
+            (sharding(self.topology, table), self.topology.facts.tables.get(&table))
+        else {
+            return false;
+        };
+        facts.columns.iter().any(|column| column.nondeterministic_collation && key.contains(&column.name))
+    }
+}

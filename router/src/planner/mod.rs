@@ -1,0 +1,182 @@
+//! Statement text -> [`Template`]; template + values -> [`Plan`].
+//!
+//! Invariant: refuse rather than guess. A statement that names a sharded or reference table runs only where its tree was
+//! understood in full, node by node; everything else goes to the first shard, where all unlisted relations are.
+//!
+//! ```text
+//! lexer  -> Fingerprint -> Cache -----------------------------------------> Template
+//!             `-> tokens -> classify (the session's own statements)            |
+//!                        -> schema   (DDL and maintenance, by tokens)          |
+//!                        -> copying  (COPY, by tokens)                         |
+//!                        -> parse -> query, from, write, insert (found) -> Route
+//!                                                 values + Route -> route -> Plan
+//! ```
+//!
+//! Limits: templates in a cache, [`TEMPLATES_MAX`] and [`TEXT_MAX`]; depth of a tree, `parse::DEPTH_MAX`.
+//!
+//! Start reading at [`Cache::analyze`] and [`template`].
+
+mod classify;
+mod constant;
+mod copying;
+mod found;
+mod from;
+mod insert;
+mod names;
+mod parse;
+mod query;
+mod reader;
+mod refuse;
+mod route;
+mod schema;
+mod scope;
+mod shape;
+mod write;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use crate::lexer::{Seeds, fingerprint, tokens};
+use crate::plan::{Literal, Params, Plan, Statement, Template};
+use crate::refusal::Refusal;
+use crate::topology::Topology;
+
+pub(crate) use route::Route;
+
+/// Templates in one cache. At the bound it is emptied: a program with more shapes than this makes new ones all the time.
+const TEMPLATES_MAX: usize = 10_000;
+
+/// Bytes of the texts whose templates are cached: a long VALUES list has a long template.
+const TEXT_MAX: usize = 32 << 20;
+
+/// A worker's cache of templates by fingerprint, for one topology at a time.
+#[derive(Debug, Default)]
+pub struct Cache {
+    seeds: Seeds,
+    templates: HashMap<u128, Arc<Template>, BuildHasherDefault<AlreadyHashed>>,
+    text: usize,
+    version: u64,
+    /// Emptied lists of literals, to be filled again.
+    spare: Vec<Vec<Literal>>,
+}
+
+/// A fingerprint is uniform already, and nobody outside can choose it.
+#[derive(Debug, Default)]
+struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        // The sums are below 2^61; the table's control bytes come from the highest bits.
+        self.0 = (value as u64) ^ ((value >> 64) as u64).rotate_left(3 + 32);
+    }
+}
+
+impl Cache {
+    /// Splits `sql` into its statements (at least one; an empty text is one of `Kind::Empty`) and finds the
+    /// template of each. Never fails: what cannot be lexed or parsed gets a template whose `plan` says so,
+    /// or that sends it to the first shard, whose error is PostgreSQL's own.
+    pub fn analyze(&mut self, topology: &Topology, sql: &str) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        self.analyze_into(topology, sql, &mut statements);
+        statements
+    }
+
+    /// Like [`Cache::analyze`], with the vectors of an earlier call: a known text allocates nothing.
+    pub fn analyze_into(&mut self, topology: &Topology, sql: &str, statements: &mut Vec<Statement>) {
+        if self.version != topology.version {
+            self.clear();
+            self.version = topology.version;
+        }
+        for statement in statements.drain(..) {
+            if self.spare.len() < SPARE_MAX {
+                self.spare.push(statement.literals);
+            }
+        }
+        let mut from = 0;
+        loop {
+            let mut literals = self.spare.pop().unwrap_or_default();
+            let Some(cut) = fingerprint(&self.seeds, sql, from, &mut literals) else {
+                self.spare.push(literals);
+                break;
+            };
+            from = cut.next;
+            let text = &sql[cut.at.start as usize..cut.at.end as usize];
+            let template = match self.templates.get(&cut.fingerprint) {
+                Some(template) => Arc::clone(template),
+                None => self.learn(topology, text, &literals, cut.fingerprint),
+            };
+            statements.push(Statement { at: cut.at, template, literals });
+        }
+        if statements.is_empty() {
+            let template = Arc::new(classify::empty(topology));
+            statements.push(Statement { at: 0..0, template, literals: Vec::new() });
+        }
+    }
+
+    /// Forgets all templates.
+    pub fn clear(&mut self) {
+        self.templates.clear();
+        self.text = 0;
+    }
+
+    fn learn(
+        &mut self,
+        topology: &Topology,
+        sql: &str,
+        literals: &[Literal],
+        fingerprint: u128,
+    ) -> Arc<Template> {
+        let made = template(topology, sql, literals);
+        let template = Arc::new(made.template);
+        if !made.depends_on_literals {
+            if self.templates.len() >= TEMPLATES_MAX || self.text + sql.len() > TEXT_MAX {
+                self.clear();
+            }
+            self.text += sql.len();
+            self.templates.insert(fingerprint, Arc::clone(&template));
+        }
+        template
+    }
+}
+
+/// Lists of literals kept for the next text.
+const SPARE_MAX: usize = 16;
+
+struct Made {
+    template: Template,
+    /// Another text with this fingerprint may need another template: SET carries its value, COPY its options.
+    depends_on_literals: bool,
+}
+
+/// The slow path: one statement, from its text.
+fn template(topology: &Topology, sql: &str, literals: &[Literal]) -> Made {
+    let tokens = tokens(sql);
+    let made = classify::statement(topology, sql, &tokens, literals);
+    debug_assert_eq!(made.template.version, topology.version);
+    made
+}
+
+pub(crate) fn bind(
+    of: &Template,
+    topology: &Topology,
+    sql: &str,
+    literals: &[Literal],
+    params: Params<'_>,
+) -> Result<Plan, Refusal> {
+    if of.version == topology.version {
+        return route::bind(&of.route, topology, sql, literals, params);
+    }
+    let made = template(topology, sql, literals);
+    route::bind(&made.template.route, topology, sql, literals, params)
+}

@@ -1,0 +1,204 @@
+//! Our tokens -> sqlparser's tree.
+//!
+//! Invariant: sqlparser never sees the text. It parses the tokens that `lexer` cut as PostgreSQL does, so its own lexical
+//! rules cannot disagree; a position in its tree is a byte offset in the statement's text.
+//!
+//! Limits: trees are shallow enough to be walked and dropped on a thread's stack ([`DEPTH_MAX`]).
+
+use sqlparser::ast::{DollarQuotedString, Statement};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::{Location, Span, Token as Parsed, TokenWithSpan};
+
+use crate::lexer::{Token, TokenKind};
+use crate::plan::LiteralKind;
+
+/// Nested parentheses, and operators in one chain: `a OR b OR ...` is a tree as deep as it is long.
+const DEPTH_MAX: usize = 400;
+
+/// What sqlparser's recursion counter may reach; one parenthesis takes a few.
+const RECURSION_MAX: usize = 120;
+
+/// Parses one statement.
+///
+/// # Errors
+/// The parser's reason, as a sentence.
+pub(super) fn statement(tokens: &[Token]) -> Result<Statement, String> {
+    if depth(tokens) > DEPTH_MAX {
+        return Err(format!("The statement nests deeper than {DEPTH_MAX} expressions."));
+    }
+    let dialect = PostgreSqlDialect {};
+    let mut parser = Parser::new(&dialect)
+        .with_recursion_limit(RECURSION_MAX)
+        .with_tokens_with_locations(translated(tokens)?);
+    let statement = parser.parse_statement().map_err(|error| reason(&error.to_string()))?;
+    match &parser.peek_token_ref().token {
+        Parsed::EOF => Ok(statement),
+        other => Err(format!("pgherd's parser does not understand it from \"{other}\" on.")),
+    }
+}
+
+/// "sql parser error: Expected: X, found: Y at Line: 1, Column: 7": our columns mean nothing to the client.
+fn reason(error: &str) -> String {
+    let error = error.trim_start_matches("sql parser error: ");
+    let error = error.split(" at Line:").next().unwrap_or(error);
+    format!("pgherd's parser says: {error}.")
+}
+
+/// An upper bound of the tree's depth.
+fn depth(tokens: &[Token]) -> usize {
+    // For each open parenthesis: length of the current chain, and the deepest so far.
+    let mut open = vec![(0usize, 0usize)];
+    for token in tokens {
+        let last = open.len() - 1;
+        match (token.kind, token.text.as_str()) {
+            (TokenKind::Punctuation, "(" | "[") => open.push((0, 0)),
+            (TokenKind::Punctuation, ")" | "]") if last > 0 => {
+                let (chain, deepest) = open.pop().unwrap_or_default();
+                let inner = deepest.max(chain) + 2;
+                let outer = &mut open[last - 1];
+                outer.1 = outer.1.max(outer.0 + inner);
+            }
+            (TokenKind::Punctuation, ",") => {
+                open[last].1 = open[last].1.max(open[last].0);
+                open[last].0 = 0;
+            }
+            (TokenKind::Operator, _) => open[last].0 += 1,
+            (
+                TokenKind::Word,
+                "and" | "or" | "not" | "is" | "like" | "ilike" | "in" | "between" | "similar" | "at"
+                | "collate" | "union" | "intersect" | "except" | "join" | "isnull" | "notnull" | "operator"
+                | "case" | "xor" | "select" | "with",
+            ) => open[last].0 += 1,
+            (TokenKind::Word, "when" | "then" | "else" | "where" | "from" | "having") => {
+                open[last].1 = open[last].1.max(open[last].0);
+                open[last].0 = open[last].0.min(8);
+            }
+            _ => {}
+        }
+    }
+    open.iter().map(|(chain, deepest)| chain.max(deepest) + 1).sum()
+}
+
+fn translated(tokens: &[Token]) -> Result<Vec<TokenWithSpan>, String> {
+    let mut parsed = Vec::with_capacity(tokens.len() + 4);
+    for (index, token) in tokens.iter().enumerate() {
+        let span = Span::new(location(token.at.start), location(token.at.end));
+        let mut push = |token: Parsed| parsed.push(TokenWithSpan { token, span });
+        let translated = match token.kind {
+            TokenKind::Hint => continue,
+            TokenKind::Invalid => return Err(format!("\"{}\" is not a token of SQL.", token.text)),
+            // ONLY is reserved in PostgreSQL, so it can be nothing else; the sharding of a table does not change with it.
+            TokenKind::Word if token.text == "only" && before_name(tokens, index) => continue,
+            // TABLE t means SELECT * FROM t.
+            TokenKind::Word if token.text == "table" && index == 0 => {
+                push(Parsed::make_word("select", None));
+                push(Parsed::Mul);
+                Parsed::make_word("from", None)
+            }
+            TokenKind::Word => Parsed::make_word(&token.text, None),
+            TokenKind::Quoted => Parsed::make_word(&token.text, Some('"')),
+            TokenKind::Param => Parsed::Placeholder(format!("${}", token.text)),
+            TokenKind::Literal(kind) => literal(kind, &token.text),
+            TokenKind::Operator => operator(&token.text),
+            TokenKind::Punctuation => match token.text.as_str() {
+                "," => Parsed::Comma,
+                "(" => Parsed::LParen,
+                ")" => Parsed::RParen,
+                "[" => Parsed::LBracket,
+                "]" => Parsed::RBracket,
+                "." => Parsed::Period,
+                ":" => Parsed::Colon,
+                _ => Parsed::SemiColon,
+            },
+        };
+        push(translated);
+    }
+    Ok(parsed)
+}
+
+fn before_name(tokens: &[Token], index: usize) -> bool {
+    let named = |token: &Token| {
+        matches!(token.kind, TokenKind::Word | TokenKind::Quoted)
+            || (token.kind == TokenKind::Punctuation && token.text == "(")
+    };
+    tokens.get(index + 1).is_some_and(named)
+        && index > 0
+        && matches!(tokens[index - 1].text.as_str(), "from" | "update" | "join" | "," | "using")
+}
+
+/// Lines count from 1; line 0 means "nowhere" to sqlparser.
+fn location(offset: u32) -> Location {
+    Location::new(1, u64::from(offset) + 1)
+}
+
+/// The byte offset behind a position of the tree.
+pub(super) fn offset(span: Span) -> u32 {
+    (span.start.column as u32).saturating_sub(1)
+}
+
+/// Only its kind and its place matter: the value is read from the text when it is needed. (Numbers are given as they are:
+/// the parser reads those of type modifiers.)
+fn literal(kind: LiteralKind, text: &str) -> Parsed {
+    match kind {
+        LiteralKind::Integer | LiteralKind::Numeric => Parsed::Number(text.to_owned(), false),
+        LiteralKind::String => Parsed::SingleQuotedString(String::new()),
+        LiteralKind::EscapeString => Parsed::EscapedStringLiteral(String::new()),
+        LiteralKind::DollarString => {
+            Parsed::DollarQuotedString(DollarQuotedString { value: String::new(), tag: None })
+        }
+        LiteralKind::OtherString => Parsed::NationalStringLiteral(String::new()),
+    }
+}
+
+fn operator(text: &str) -> Parsed {
+    match text {
+        "=" => Parsed::Eq,
+        "<>" | "!=" => Parsed::Neq,
+        "<" => Parsed::Lt,
+        ">" => Parsed::Gt,
+        "<=" => Parsed::LtEq,
+        ">=" => Parsed::GtEq,
+        "+" => Parsed::Plus,
+        "-" => Parsed::Minus,
+        "*" => Parsed::Mul,
+        "/" => Parsed::Div,
+        "%" => Parsed::Mod,
+        "^" => Parsed::Caret,
+        "||" => Parsed::StringConcat,
+        "::" => Parsed::DoubleColon,
+        ":=" => Parsed::Assignment,
+        "=>" => Parsed::RArrow,
+        "&" => Parsed::Ampersand,
+        "|" => Parsed::Pipe,
+        "#" => Parsed::Sharp,
+        "~" => Parsed::Tilde,
+        "~*" => Parsed::TildeAsterisk,
+        "!~" => Parsed::ExclamationMarkTilde,
+        "!~*" => Parsed::ExclamationMarkTildeAsterisk,
+        "~~" => Parsed::DoubleTilde,
+        "~~*" => Parsed::DoubleTildeAsterisk,
+        "!~~" => Parsed::ExclamationMarkDoubleTilde,
+        "!~~*" => Parsed::ExclamationMarkDoubleTildeAsterisk,
+        "<<" => Parsed::ShiftLeft,
+        ">>" => Parsed::ShiftRight,
+        "&&" => Parsed::Overlap,
+        "^@" => Parsed::CaretAt,
+        "->" => Parsed::Arrow,
+        "->>" => Parsed::LongArrow,
+        "#>" => Parsed::HashArrow,
+        "#>>" => Parsed::HashLongArrow,
+        "@>" => Parsed::AtArrow,
+        "<@" => Parsed::ArrowAt,
+        "#-" => Parsed::HashMinus,
+        "@?" => Parsed::AtQuestion,
+        "@@" => Parsed::AtAt,
+        "?" => Parsed::Question,
+        "?&" => Parsed::QuestionAnd,
+        "?|" => Parsed::QuestionPipe,
+        "@" => Parsed::AtSign,
+        "|/" => Parsed::PGSquareRoot,
+        "||/" => Parsed::PGCubeRoot,
+        _ => Parsed::CustomBinaryOperator(text.to_owned()),
+    }
+}

@@ -1,0 +1,108 @@
+//! The refusals of planning, worded in one place.
+
+use crate::refusal::Refusal;
+
+/// How to say by hand where a statement belongs.
+const BY_HAND: &str = "If one shard has all the rows it needs, name it: /* pgherd: shard=NAME */.";
+
+pub(super) const ACROSS: &str = "cannot run this statement over several shards";
+
+/// It names a sharded or reference table, and no plan is proven to give PostgreSQL's answer.
+pub(super) fn not_proven(reason: impl Into<String>) -> Refusal {
+    Refusal::unsupported(ACROSS, reason, BY_HAND)
+}
+
+pub(super) fn view(name: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("cannot use view \"{name}\" over several shards"),
+        "It reads sharded or reference tables, and pgherd does not look inside views.",
+        "Write the view's query instead of its name.",
+    )
+}
+
+pub(super) fn user_function(name: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("cannot call function \"{name}\" in a sharded database"),
+        "It may read or write sharded tables inside, where pgherd cannot see them.",
+        BY_HAND,
+    )
+}
+
+pub(super) fn user_code(what: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("cannot run {what} in a sharded database"),
+        "It may read or write sharded tables inside, where pgherd cannot see them.",
+        BY_HAND,
+    )
+}
+
+pub(super) fn key_update(column: &str, table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("cannot update sharding key \"{column}\" of table \"{table}\""),
+        "The row could belong to another shard.",
+        "Delete the row and insert it with the new key.",
+    )
+}
+
+pub(super) fn key_missing(column: &str, table: &str, reason: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("sharding key \"{column}\" of table \"{table}\" must be a constant or a parameter"),
+        reason,
+        "Insert the key's value itself.",
+    )
+}
+
+pub(super) fn key_null(column: &str, table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("sharding key \"{column}\" of table \"{table}\" must not be NULL"),
+        "A row without a key belongs to no shard.",
+        "",
+    )
+}
+
+pub(super) fn sequence(column: &str, table: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("cannot draw column \"{column}\" of table \"{table}\" from a sequence"),
+        "Sequences are not global yet: two shards would give the same number twice.",
+        "Insert the column's value itself.",
+    )
+}
+
+pub(super) fn two_places(detail: &str) -> Refusal {
+    Refusal::unsupported(ACROSS, detail, "Read one table first, then use its rows in a second statement.")
+}
+
+pub(super) fn no_such_relation(name: &str) -> Refusal {
+    Refusal {
+        sqlstate: "42P01",
+        message: format!("relation \"{name}\" does not exist"),
+        detail: Some(
+            "pgherd has no facts about this table from the servers, so it cannot place its rows.".into(),
+        ),
+        hint: Some(
+            "If it was created just now or not through pgherd, run RELOAD in the console \"pgherd\".".into(),
+        ),
+    }
+}
+
+pub(super) fn ddl(reason: impl Into<String>) -> Refusal {
+    Refusal::unsupported("cannot run this command in a sharded database", reason, BY_HAND)
+}
+
+pub(super) fn syntax(near: &str) -> Refusal {
+    Refusal {
+        sqlstate: "42601",
+        message: format!("syntax error at or near \"{near}\""),
+        detail: None,
+        hint: None,
+    }
+}
+
+pub(super) fn unknown_shard(name: &str) -> Refusal {
+    Refusal {
+        sqlstate: "42704",
+        message: format!("shard \"{name}\" does not exist"),
+        detail: None,
+        hint: Some("SHOW SHARDS in the console \"pgherd\" lists them.".into()),
+    }
+}

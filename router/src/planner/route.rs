@@ -1,0 +1,405 @@
+//! Template + values -> plan.
+
+use super::constant::{Value, Values, any_moment, decoded};
+use super::found::{Found, Pin};
+use super::insert::{GenerateRoute, InsertRoute};
+use super::names::FIRST;
+use super::refuse::{ACROSS, key_missing, key_null, not_proven, two_places};
+use crate::hash::{slot, slot_sql};
+use crate::plan::{Aggregate, Combine, CopyFormat, CopyPlan, Each, Literal, Params, Part, Plan};
+use crate::refusal::Refusal;
+use crate::topology::{SLOTS, ShardId, Topology};
+use crate::value::KeyValue;
+
+/// What a template knows before it sees the values.
+#[derive(Debug)]
+pub(crate) enum Route {
+    Any,
+    One(ShardId),
+    Refuse(Refusal),
+    /// The same on every shard: DDL, reference tables.
+    Copies {
+        first_alone: bool,
+        moments: bool,
+    },
+    /// It reads or writes sharded tables.
+    Pinned(Box<PinnedRoute>),
+    Insert(Box<InsertRoute>),
+    Generate(Box<GenerateRoute>),
+    CopyFrom(Box<CopyPlan>),
+    CopyTo {
+        format: CopyFormat,
+        header: bool,
+    },
+    /// One shard, or it is refused: EXPLAIN, DECLARE, COPY (query) TO.
+    Alone {
+        inner: Box<Route>,
+        what: &'static str,
+    },
+    /// `/* pgherd: key=... distribution=... */`
+    Hinted {
+        distribution: usize,
+        key: Vec<String>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct PinnedRoute {
+    pub(super) pins: Vec<Pin>,
+    /// The shard of a table that is on one shard.
+    pub(super) fixed: Option<ShardId>,
+    /// What it does on several shards: the union, or why not.
+    pub(super) several: Result<Option<Vec<Aggregate>>, String>,
+    /// Parameters used more than once, and not always as the same kind of key.
+    pub(super) shared: Vec<usize>,
+}
+
+pub(super) fn bind(
+    route: &Route,
+    topology: &Topology,
+    sql: &str,
+    literals: &[Literal],
+    params: Params<'_>,
+) -> Result<Plan, Refusal> {
+    match route {
+        Route::Any => return Ok(Plan::Any),
+        Route::One(shard) => return Ok(Plan::One(*shard)),
+        Route::Refuse(refusal) => return Err(refusal.clone()),
+        Route::CopyFrom(plan) => return Ok(Plan::CopyFrom(CopyPlan::clone(plan))),
+        Route::CopyTo { format, header } => {
+            return Ok(Plan::CopyTo { shards: all(topology), format: *format, header: *header });
+        }
+        Route::Alone { .. }
+        | Route::Hinted { .. }
+        | Route::Copies { .. }
+        | Route::Pinned(_)
+        | Route::Insert(_)
+        | Route::Generate(_) => {}
+    }
+    let decoded = decoded(sql, literals);
+    let values = Values { sql, literals, decoded: &decoded, params };
+    match route {
+        Route::Pinned(route) => pinned(route, topology, values),
+        Route::Insert(route) => insert(route, topology, values),
+        Route::Generate(route) => generate(route, topology, values),
+        Route::Copies { first_alone, moments } => {
+            if *moments {
+                same_moment(values)?;
+            }
+            Ok(Plan::Each(Each { shards: all(topology), combine: Combine::Same, first_alone: *first_alone }))
+        }
+        Route::Alone { inner, what } => match bind(inner, topology, sql, literals, params)? {
+            plan @ (Plan::Any | Plan::One(_)) => Ok(plan),
+            Plan::Each(Each { shards, combine: Combine::Union, .. }) if shards.len() == 1 => {
+                Ok(Plan::One(shards[0]))
+            }
+            Plan::Each(_) | Plan::Split { .. } | Plan::CopyFrom(_) | Plan::CopyTo { .. } => {
+                Err(Refusal::unsupported(
+                    format!("cannot run {what} over several shards"),
+                    "Its rows are on more than one shard.",
+                    "Name one with a condition on the sharding key, or by hand: /* pgherd: shard=NAME */.",
+                ))
+            }
+        },
+        Route::Hinted { distribution, key } => hinted(topology, *distribution, key),
+        Route::Any | Route::One(_) | Route::Refuse(_) | Route::CopyFrom(_) | Route::CopyTo { .. } => {
+            Ok(Plan::Any)
+        }
+    }
+}
+
+fn all(topology: &Topology) -> Vec<ShardId> {
+    (0..topology.shards.len() as u16).map(ShardId).collect()
+}
+
+fn owner(topology: &Topology, distribution: usize, key: &[KeyValue<'_>]) -> Option<ShardId> {
+    topology.distributions.get(distribution)?.owners.get(usize::from(slot(key))).copied()
+}
+
+/// 'now' and 'today' are other moments on other servers.
+fn same_moment(values: Values<'_>) -> Result<(), Refusal> {
+    if any_moment(values) {
+        return Err(not_proven("Each shard would evaluate a string such as 'now' or 'today' by itself."));
+    }
+    Ok(())
+}
+
+/// Combinations of IN lists of a composite key that are still worth hashing.
+const COMBINATIONS_MAX: usize = 4096;
+
+/// Where the rows of a pin are. `None`: anywhere.
+fn shards(pin: &Pin, topology: &Topology, values: Values<'_>, shared: &[usize]) -> Option<Vec<ShardId>> {
+    // The hot path: one column, one value.
+    if let [column] = pin.columns.as_slice()
+        && let [list] = column.lists.as_slice()
+        && let [constant] = list.as_slice()
+    {
+        let value = constant.compared(column.column, values, is_shared(constant, shared));
+        let Value::Key(value) = value else { return None };
+        return owner(topology, pin.distribution, &[value]).map(|shard| vec![shard]);
+    }
+    let mut columns: Vec<Vec<KeyValue<'_>>> = Vec::with_capacity(pin.columns.len());
+    for column in &pin.columns {
+        let read = |list: &Vec<super::constant::Constant>| {
+            list.iter()
+                .map(|constant| match constant.compared(column.column, values, is_shared(constant, shared)) {
+                    Value::Key(value) => Some(value),
+                    Value::Null | Value::Invalid | Value::Unknown => None,
+                })
+                .collect::<Option<Vec<_>>>()
+        };
+        columns.push(column.lists.iter().filter_map(read).min_by_key(Vec::len)?);
+    }
+    if columns.iter().map(Vec::len).try_fold(1usize, usize::checked_mul)? > COMBINATIONS_MAX {
+        return None;
+    }
+    let mut keys: Vec<Vec<KeyValue<'_>>> = vec![Vec::new()];
+    for column in &columns {
+        keys = keys
+            .into_iter()
+            .flat_map(|key| {
+                column.iter().map(move |value| [key.as_slice(), std::slice::from_ref(value)].concat())
+            })
+            .collect();
+    }
+    let mut found = Vec::new();
+    for key in keys {
+        let shard = owner(topology, pin.distribution, &key)?;
+        if !found.contains(&shard) {
+            found.push(shard);
+        }
+    }
+    found.sort_unstable();
+    Some(found)
+}
+
+/// `shared` is sorted.
+fn is_shared(constant: &super::constant::Constant, shared: &[usize]) -> bool {
+    matches!(constant.source, super::constant::Source::Param(number) if shared.binary_search(&number).is_ok())
+}
+
+fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
+    let mut one = route.fixed;
+    let mut together = true;
+    let mut several = None;
+    for pin in &route.pins {
+        match shards(pin, topology, values, &route.shared) {
+            Some(found) if found.len() == 1 => match one {
+                None => one = Some(found[0]),
+                Some(shard) => together &= shard == found[0],
+            },
+            wide => {
+                together = false;
+                several = Some(wide.unwrap_or_else(|| all(topology)));
+            }
+        }
+    }
+    if let (true, Some(shard)) = (together, one) {
+        return Ok(Plan::One(shard));
+    }
+    match (&route.several, several) {
+        (Ok(aggregates), Some(shards)) => {
+            same_moment(values)?;
+            let combine = match aggregates {
+                Some(aggregates) => Combine::Aggregate(aggregates.clone()),
+                None => Combine::Union,
+            };
+            Ok(Plan::Each(Each { shards, combine, first_alone: false }))
+        }
+        (Err(reason), _) => Err(not_proven(reason.clone())),
+        (Ok(_), None) => Err(two_places("The keys it names are on different shards.")),
+    }
+}
+
+/// The one shard on which everything that a statement reads besides its target must be.
+fn elsewhere(found: &Found, topology: &Topology, values: Values<'_>, shard: ShardId) -> Result<(), Refusal> {
+    let fixed = found.fixed.iter().all(|fixed| *fixed == shard);
+    let pins = found.pins.iter().all(|pin| shards(pin, topology, values, &[]) == Some(vec![shard]));
+    if fixed && pins {
+        return Ok(());
+    }
+    Err(two_places("The rows it reads are not on the shard that it writes."))
+}
+
+fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
+    let table = topology.tables.get(route.table);
+    let name = table.map_or("", |table| table.name.as_str());
+    let key_name = |position: usize| match table.map(|table| &table.placement) {
+        Some(crate::topology::Placement::Sharded { key, .. }) => key.get(position).map_or("", String::as_str),
+        _ => "",
+    };
+    let mut places = Vec::with_capacity(route.rows.len());
+    let mut key = Vec::with_capacity(route.key.len());
+    for row in &route.rows {
+        key.clear();
+        for (position, (constant, column)) in row.key.iter().zip(&route.key).enumerate() {
+            match constant.stored(*column, values, is_shared(constant, &route.shared)) {
+                Value::Key(value) => key.push(value),
+                Value::Null => return Err(key_null(key_name(position), name)),
+                // The server says so in its own words, and inserts nothing.
+                Value::Invalid => return Ok(Plan::One(FIRST)),
+                Value::Unknown => {
+                    return Err(key_missing(
+                        key_name(position),
+                        name,
+                        "pgherd cannot tell what the server would store.",
+                    ));
+                }
+            }
+        }
+        let Some(shard) = owner(topology, route.distribution, &key) else {
+            return Err(not_proven("The key belongs to no shard."));
+        };
+        places.push(shard);
+    }
+    let Some(first) = places.first().copied() else { return Err(not_proven("It inserts no row.")) };
+    if places.iter().all(|shard| *shard == first) {
+        elsewhere(&route.found, topology, values, first)?;
+        return Ok(Plan::One(first));
+    }
+    if !route.found.pins.is_empty() || !route.found.fixed.is_empty() {
+        return Err(two_places("Its rows belong to several shards, and it reads other tables."));
+    }
+    if let Some(reason) = &route.found.against_union {
+        return Err(not_proven(reason.clone()));
+    }
+    if route.returning && route.on_conflict {
+        return Err(not_proven("ON CONFLICT with RETURNING does not say which rows it returns."));
+    }
+    same_moment(values)?;
+    split(route, values, &places)
+}
+
+fn split(route: &InsertRoute, values: Values<'_>, places: &[ShardId]) -> Result<Plan, Refusal> {
+    let undeclared = |number: usize| values.params.types.get(number).copied().unwrap_or(0) == 0;
+    if route.shared.iter().any(|number| undeclared(*number)) {
+        return Err(not_proven(
+            "A parameter without a type is used twice: its type comes from its first use.",
+        ));
+    }
+    let mut shards: Vec<ShardId> = places.to_vec();
+    shards.sort_unstable();
+    shards.dedup();
+    let numbers = route.params.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+    let mut parts: Vec<Splice> = shards.iter().map(|shard| Splice::new(*shard, numbers)).collect();
+    let mut empty = vec![true; parts.len()];
+    let mut indexes = Vec::with_capacity(places.len());
+    let start = route.rows.first().map_or(0, |row| row.at.start);
+    let end = route.rows.last().map_or(0, |row| row.at.end);
+    for part in &mut parts {
+        part.append(route, values.sql, 0..start);
+    }
+    for (row, shard) in route.rows.iter().zip(places) {
+        let index = shards.binary_search(shard).unwrap_or(0);
+        if !std::mem::replace(&mut empty[index], false) {
+            parts[index].part.sql.push_str(", ");
+        }
+        parts[index].append(route, values.sql, row.at.clone());
+        indexes.push(index as u16);
+    }
+    for part in &mut parts {
+        part.append(route, values.sql, end..values.sql.len() as u32);
+    }
+    let combine = if route.returning { Combine::Interleave(indexes) } else { Combine::Union };
+    Ok(Plan::Split { parts: parts.into_iter().map(|splice| splice.part).collect(), combine })
+}
+
+/// A part being put together.
+struct Splice {
+    part: Part,
+    /// For each parameter of the original: its new number, or 0.
+    renumbered: Vec<u16>,
+}
+
+impl Splice {
+    fn new(shard: ShardId, numbers: usize) -> Self {
+        Self { part: Part { shard, sql: String::new(), params: Vec::new() }, renumbered: vec![0; numbers] }
+    }
+
+    /// Copies a piece of the text; parameters get the numbers they have in this part.
+    fn append(&mut self, route: &InsertRoute, sql: &str, piece: std::ops::Range<u32>) {
+        let text = |from: u32, to: u32| sql.get(from as usize..to as usize).unwrap_or("");
+        let mut at = piece.start;
+        let first = route.params.partition_point(|(_, place)| place.start < piece.start);
+        for (number, place) in route.params[first..].iter().take_while(|(_, place)| place.end <= piece.end) {
+            self.part.sql.push_str(text(at, place.start));
+            if self.renumbered[*number] == 0 {
+                self.part.params.push(*number as u16);
+                self.renumbered[*number] = self.part.params.len() as u16;
+            }
+            self.part.sql.push('$');
+            self.part.sql.push_str(&self.renumbered[*number].to_string());
+            at = place.end;
+        }
+        self.part.sql.push_str(text(at, piece.end));
+    }
+}
+
+/// Ranges of slots in one condition; with more, a list is shorter work for the server.
+const RANGES_MAX: usize = 24;
+
+fn generate(route: &GenerateRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
+    same_moment(values)?;
+    let distribution = topology.distributions.get(route.distribution);
+    let slot = distribution
+        .and_then(|distribution| slot_sql(&distribution.types, &[&format!("c{}", route.key + 1)]));
+    let (Some(distribution), Some(slot)) = (distribution, slot) else {
+        return Err(not_proven("The slot of its key cannot be computed in SQL."));
+    };
+    let (start, end) = (route.source.start as usize, route.source.end as usize);
+    let (Some(head), Some(source)) = (values.sql.get(..start), values.sql.get(start..end)) else {
+        return Err(not_proven("The statement's text does not fit its plan."));
+    };
+    let columns: Vec<String> = (1..=route.columns).map(|number| format!("c{number}")).collect();
+    let columns = columns.join(", ");
+    let mut parts = Vec::new();
+    for shard in all(topology) {
+        let owned = ranges(&distribution.owners, shard);
+        let mine = match owned.len() {
+            0 => continue,
+            1..=RANGES_MAX => {
+                let ranges: Vec<String> =
+                    owned.iter().map(|(first, last)| format!("{slot} BETWEEN {first} AND {last}")).collect();
+                ranges.join(" OR ")
+            }
+            _ => {
+                let slots: Vec<String> = owned
+                    .iter()
+                    .flat_map(|(first, last)| *first..=*last)
+                    .map(|slot| slot.to_string())
+                    .collect();
+                format!("{slot} = ANY ('{{{}}}'::pg_catalog.int8[])", slots.join(","))
+            }
+        };
+        let sql = format!("{head}SELECT * FROM ({source}) AS pgherd_rows ({columns}) WHERE {mine}");
+        parts.push(Part { shard, sql, params: Vec::new() });
+    }
+    Ok(Plan::Split { parts, combine: Combine::Union })
+}
+
+/// The slots of a shard, as inclusive ranges.
+fn ranges(owners: &[ShardId], shard: ShardId) -> Vec<(usize, usize)> {
+    debug_assert_eq!(owners.len(), SLOTS);
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    for (slot, _) in owners.iter().enumerate().filter(|(_, owner)| **owner == shard) {
+        match found.last_mut() {
+            Some((_, last)) if *last + 1 == slot => *last = slot,
+            _ => found.push((slot, slot)),
+        }
+    }
+    found
+}
+
+fn hinted(topology: &Topology, distribution: usize, key: &[String]) -> Result<Plan, Refusal> {
+    let types = topology.distributions.get(distribution).map_or(&[][..], |distribution| &distribution.types);
+    let invalid =
+        || Refusal::unsupported(ACROSS, "The key in the hint is not a value of the distribution's type.", "");
+    if types.len() != key.len() {
+        return Err(invalid());
+    }
+    let mut values = Vec::with_capacity(key.len());
+    for (ty, text) in types.iter().zip(key) {
+        values.push(KeyValue::from_text(*ty, text.as_bytes()).map_err(|_| invalid())?);
+    }
+    owner(topology, distribution, &values).map(Plan::One).ok_or_else(invalid)
+}
