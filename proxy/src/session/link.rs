@@ -678,6 +678,10 @@ impl Link {
                 }
                 self.status = self.status_of(&body)?;
                 self.expects.pop_front();
+                if unit == Unit::Prelude {
+                    // What it said must not be taken for what the next unit says.
+                    self.captured = Captured::default();
+                }
                 Ok(false)
             }
             b'C' => {

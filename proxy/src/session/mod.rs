@@ -286,6 +286,18 @@ impl Session {
     }
 
     async fn on_frame(&mut self, kind: u8, body: &[u8]) -> Result<(), End> {
+        if let Some(link) = self.links.iter_mut().find(|l| l.copying)
+            && !matches!(kind, b'c' | b'f')
+        {
+            match kind {
+                // Read and ignored during COPY.
+                b'S' | b'H' => {}
+                b'X' => return Err(End::Client),
+                // The server words the error and ends the COPY; no reply of its own is owed for the message.
+                _ => message::frame(&mut link.out, kind, |o| o.extend_from_slice(body)),
+            }
+            return Ok(());
+        }
         match kind {
             b'Q' => self.on_query(body).await,
             b'P' => self.on_parse(body).await,
@@ -687,7 +699,7 @@ impl Session {
             // After a schema change a cached plan may have another result type (0A000); all are prepared again.
             if !state.prepared.is_empty() {
                 state.prepared.clear();
-                link.send_unit("DEALLOCATE ALL", Unit::Quiet);
+                link.send_unit("DEALLOCATE ALL", Unit::Prelude);
             }
             link.server.state.schema_version = schema_version;
             link.server.state.unnamed = None;

@@ -103,7 +103,11 @@ impl Session {
             _ => None,
         };
         match shard {
-            Some(shard) if !(self.db.sharded && template.ddl) => {
+            // In a transaction of pgherd's own (a batch that reached several shards) the Query is its end, which no server
+            // may announce by itself.
+            Some(shard)
+                if !(self.db.sharded && template.ddl) && self.block.as_ref().is_none_or(|b| b.explicit) =>
+            {
                 for notice in &template.notices {
                     let report = Report::warning("01000", notice.as_str());
                     self.client.say(|o| report.write(o));

@@ -439,6 +439,11 @@ impl Session {
 
     /// Two-phase commit with a deciding shard (DESIGN.md section 7).
     async fn commit_writers(&mut self, writers: &[usize]) -> Outcome {
+        let mut writers = writers.to_vec();
+        if self.pinned.is_some() {
+            // What pins (temporary tables, LISTEN) is on the first shard, and cannot be prepared: it had better decide.
+            writers.sort_by_key(|&i| self.links[i].shard);
+        }
         let (decider, others) = (writers[0], &writers[1..]);
         let readers: Vec<usize> =
             (0..self.links.len()).filter(|&i| self.links[i].in_block && !self.links[i].wrote).collect();
