@@ -50,7 +50,7 @@ fn print_plan(topology: &Topology, sql: &str, statement: &Statement) -> bool {
     let text = sql.get(statement.at.start as usize..statement.at.end as usize).unwrap_or(sql);
     match statement.template.plan(topology, text, &statement.literals, Params::default()) {
         Ok(plan) => {
-            println!("{}", format!("{plan:?}"));
+            println!("{}", pgherd_router::describe(&plan, topology));
             true
         }
         Err(refusal) => {
