@@ -47,6 +47,20 @@ pub fn run(file: &Path, sql: &str) -> ExitCode {
 }
 
 fn print_plan(topology: &Topology, sql: &str, statement: &Statement) -> bool {
+    use pgherd_router::plan::Kind;
+    if matches!(
+        statement.template.kind,
+        Kind::Empty
+            | Kind::Begin(_)
+            | Kind::Commit { .. }
+            | Kind::Rollback { .. }
+            | Kind::Savepoint(_)
+            | Kind::RollbackTo(_)
+            | Kind::Release(_)
+    ) {
+        println!("pgherd itself, with every shard of the transaction");
+        return true;
+    }
     let text = sql.get(statement.at.start as usize..statement.at.end as usize).unwrap_or(sql);
     match statement.template.plan(topology, text, &statement.literals, Params::default()) {
         Ok(plan) => {

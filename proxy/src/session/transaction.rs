@@ -116,8 +116,26 @@ impl Block {
         )
     }
 
-    /// SET TRANSACTION ISOLATION LEVEL inside the block.
+    /// Nothing can be written in it: then there is nothing to agree on, and no decision row could be inserted.
+    fn read_only(&self, settings: &Settings) -> bool {
+        self.begin.read_only.unwrap_or_else(|| match settings.get("default_transaction_read_only") {
+            None => false,
+            Some(Value::Sql(v) | Value::Raw(v)) => ["on", "true", "yes", "1"].iter().any(|t| mentions(v, t)),
+        })
+    }
+
+    /// SET TRANSACTION inside the block.
     fn note_isolation(&mut self, text: &str) {
+        let words: Vec<String> = text.split_whitespace().map(str::to_ascii_lowercase).collect();
+        let says =
+            |mode: &str| words.windows(2).any(|w| w[0] == "read" && w[1].trim_matches([',', ';']) == mode);
+        if words.iter().any(|w| w == "transaction") {
+            if says("only") {
+                self.begin.read_only = Some(true);
+            } else if says("write") {
+                self.begin.read_only = Some(false);
+            }
+        }
         if !mentions(text, "isolation") {
             return;
         }
@@ -407,8 +425,10 @@ impl Session {
             return Ok("ROLLBACK");
         }
         self.sync_links();
-        let writers: Vec<usize> =
-            (0..self.links.len()).filter(|&i| self.links[i].in_block && self.links[i].wrote).collect();
+        let read_only = self.block.as_ref().is_some_and(|b| b.read_only(&self.settings));
+        let writers: Vec<usize> = (0..self.links.len())
+            .filter(|&i| self.links[i].in_block && self.links[i].wrote && !read_only)
+            .collect();
         let outcome = if writers.len() >= 2 {
             self.commit_writers(&writers).await
         } else {
