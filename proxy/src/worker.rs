@@ -14,7 +14,7 @@ use pgherd_router::planner;
 use pgherd_wire::message::ParseBody;
 
 use crate::database::Database;
-use crate::session::link::BLOCK_BYTES;
+use crate::session::link::{BLOCK_BYTES, Spare};
 use crate::session::settings::Settings;
 use crate::session::statements::{Ids, Prepared, Statements};
 
@@ -25,6 +25,8 @@ pub struct Worker {
     pub id: usize,
     ids: Arc<Ids>,
     blocks: RefCell<Vec<Vec<u8>>>,
+    spares: RefCell<Vec<Spare>>,
+    scratches: RefCell<Vec<Vec<u8>>>,
     statements: RefCell<Statements>,
     templates: RefCell<HashMap<String, planner::Cache>>,
     pub no_settings: Arc<Settings>,
@@ -37,6 +39,8 @@ impl Worker {
             id,
             ids,
             blocks: RefCell::default(),
+            spares: RefCell::default(),
+            scratches: RefCell::default(),
             statements: RefCell::default(),
             templates: RefCell::default(),
             no_settings: Arc::default(),
@@ -52,6 +56,33 @@ impl Worker {
         let mut blocks = self.blocks.borrow_mut();
         if block.len() == BLOCK_BYTES && blocks.len() < BLOCKS_MAX {
             blocks.push(block);
+        }
+    }
+
+    /// Buffers for a link.
+    pub fn take_spare(&self) -> Spare {
+        self.spares
+            .borrow_mut()
+            .pop()
+            .unwrap_or_else(|| Spare { block: self.take_block(), ..Spare::default() })
+    }
+
+    pub fn give_spare(&self, spare: Spare) {
+        let mut spares = self.spares.borrow_mut();
+        if spare.block.len() == BLOCK_BYTES && spares.len() < BLOCKS_MAX {
+            spares.push(spare);
+        }
+    }
+
+    /// A buffer for the body of a message.
+    pub fn take_scratch(&self) -> Vec<u8> {
+        self.scratches.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub fn give_scratch(&self, scratch: Vec<u8>) {
+        let mut scratches = self.scratches.borrow_mut();
+        if scratch.capacity() > 0 && scratch.capacity() <= BLOCK_BYTES && scratches.len() < BLOCKS_MAX {
+            scratches.push(scratch);
         }
     }
 

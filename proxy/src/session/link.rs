@@ -132,6 +132,14 @@ pub enum Broken {
     Violation(String),
 }
 
+/// Buffers that outlive a link: made once, lent again and again by the worker.
+#[derive(Default)]
+pub struct Spare {
+    pub block: Vec<u8>,
+    out: Vec<u8>,
+    expects: VecDeque<Expect>,
+}
+
 pub struct Link {
     pub shard: ShardId,
     pub server: Server<LinkState>,
@@ -179,18 +187,18 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(shard: ShardId, server: Server<LinkState>, block: Vec<u8>) -> Self {
+    pub fn new(shard: ShardId, server: Server<LinkState>, spare: Spare) -> Self {
         Self {
             shard,
             server,
-            out: Vec::new(),
+            out: spare.out,
             out_at: 0,
-            block,
+            block: spare.block,
             start: 0,
             end: 0,
             body_left: 0,
             body_forward: false,
-            expects: VecDeque::new(),
+            expects: spare.expects,
             unsynced: false,
             skipping: false,
             copying: false,
@@ -211,9 +219,12 @@ impl Link {
         }
     }
 
-    /// Gives up the reading block, to be lent to somebody else.
-    pub fn into_parts(self) -> (Server<LinkState>, Vec<u8>) {
-        (self.server, self.block)
+    /// Gives up what the next link can use again.
+    pub fn into_parts(self) -> (Server<LinkState>, Spare) {
+        let (mut out, mut expects) = (self.out, self.expects);
+        out.clear();
+        expects.clear();
+        (self.server, Spare { block: self.block, out, expects })
     }
 
     /// No reply owed and nothing to send.

@@ -156,6 +156,7 @@ impl Session {
     /// Takes in what the client sent and runs it, until nothing is owed and nothing unread is left.
     async fn busy(&mut self) -> Result<(), End> {
         self.client.lend(|| self.worker.take_block());
+        self.scratch = self.worker.take_scratch();
         let mut fill = true;
         loop {
             while !self.backlogged() {
@@ -188,7 +189,7 @@ impl Session {
                     return Err(End::Client);
                 }
                 if self.client.inbox_empty() && !fill {
-                    self.scratch = Vec::new();
+                    self.worker.give_scratch(std::mem::take(&mut self.scratch));
                     return Ok(());
                 }
             }
@@ -546,8 +547,8 @@ impl Session {
     fn give_back(&mut self, link: Link) {
         let reusable = link.reusable();
         let shard = link.shard;
-        let (server, block) = link.into_parts();
-        self.worker.give_block(block);
+        let (server, spare) = link.into_parts();
+        self.worker.give_spare(spare);
         if reusable {
             self.pools.shard(shard).checkin(self.worker.id, server);
         }
@@ -669,7 +670,7 @@ impl Session {
             }
         };
         self.cancel.add(server.cancel.clone());
-        self.links.push(Link::new(shard, server, self.worker.take_block()));
+        self.links.push(Link::new(shard, server, self.worker.take_spare()));
         let index = self.links.len() - 1;
         if let Err(report) = self.prepare_link(index).await {
             self.drop_link(index);

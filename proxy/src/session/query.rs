@@ -86,8 +86,13 @@ impl Session {
             self.settle().await?;
             return self.end_query(Err(report)).await;
         }
-        let topology = self.topology();
-        let plan = match template.plan(&topology, text, &statement.literals, Params::default()) {
+        let plan = if self.db.sharded {
+            let topology = self.topology();
+            template.plan(&topology, text, &statement.literals, Params::default())
+        } else {
+            Ok(Plan::One(ShardId(0)))
+        };
+        let plan = match plan {
             Ok(plan) => self.at_cursor(&template.kind, plan),
             Err(refusal) => {
                 self.settle().await?;
