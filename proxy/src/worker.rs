@@ -61,10 +61,7 @@ impl Worker {
 
     /// Buffers for a link.
     pub fn take_spare(&self) -> Spare {
-        self.spares
-            .borrow_mut()
-            .pop()
-            .unwrap_or_else(|| Spare { block: self.take_block(), ..Spare::default() })
+        self.spares.borrow_mut().pop().unwrap_or_else(|| Spare::new(self.take_block()))
     }
 
     pub fn give_spare(&self, spare: Spare) {

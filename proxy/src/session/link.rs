@@ -140,6 +140,12 @@ pub struct Spare {
     expects: VecDeque<Expect>,
 }
 
+impl Spare {
+    pub fn new(block: Vec<u8>) -> Self {
+        Self { block, ..Self::default() }
+    }
+}
+
 pub struct Link {
     pub shard: ShardId,
     pub server: Server<LinkState>,
