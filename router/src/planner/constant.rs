@@ -360,17 +360,22 @@ fn key(value: Result<KeyValue<'_>, ValueError>) -> Value<'_> {
     }
 }
 
-/// Strings that mean the moment at which a server reads them: 'now', 'today 10:00'.
+/// Strings that mean the moment at which a server reads them: 'now', 'today 10:00 PST'.
 pub(super) fn names_a_moment(text: &[u8]) -> bool {
     const MOMENTS: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
-    if text.len() > 64 {
+    /// Longer than any date with a time and a zone.
+    const LENGTH_MAX: usize = 64;
+    if text.len() > LENGTH_MAX {
         return false;
     }
     let words = || text.split(|byte| !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let moment = |word: &[u8]| MOMENTS.iter().any(|moment| word.eq_ignore_ascii_case(moment));
-    // What may stand beside it: a time, am/pm, a time zone. A sentence is not a moment.
-    let beside = |word: &[u8]| word.len() <= 4 || word.iter().any(u8::is_ascii_digit);
-    words().any(moment) && words().all(|word| moment(word) || beside(word))
+    let number = |word: &[u8]| word.iter().any(u8::is_ascii_digit);
+    // Beside it may stand a time, am or pm, a time zone. A sentence is not a moment.
+    let others = words().filter(|word| !moment(word) && !number(word)).count();
+    let short = words().all(|word| moment(word) || number(word) || word.len() <= 4);
+    let zone = text.contains(&b'/');
+    words().any(moment) && (zone || short && others <= if words().any(number) { 2 } else { 1 })
 }
 
 /// Whether any string of the statement names a moment: over several servers it would be several moments.

@@ -40,6 +40,9 @@ pub(super) struct Found {
     pub against_union: Option<String>,
     /// Why the copies of a reference table would not stay equal. The first reason found.
     pub against_copies: Option<String>,
+    /// It asks a server about itself (now(), ctid), or calls something unknown: reference tables are then read on the first
+    /// shard, always the same.
+    pub tied: bool,
     /// One row from each shard, to be combined.
     pub aggregates: Option<Vec<Aggregate>>,
     pub sequences: bool,
@@ -49,8 +52,10 @@ pub(super) struct Found {
     pub locks: bool,
     /// Only constants and pure functions: any server gives the same.
     pub pure: bool,
-    /// Parameters seen as the value of a key: number, and how often as a key.
-    pub key_params: Vec<usize>,
+    /// Parameters compared with a key: number (0-based) and the key's column, once for each place.
+    pub key_params: Vec<(usize, Column)>,
+    /// Names of the relations found (and of WITH queries that hide one).
+    pub names: Vec<String>,
 }
 
 impl Found {
@@ -68,6 +73,13 @@ impl Found {
         if self.against_copies.is_none() {
             self.against_copies = Some(reason.into());
         }
+    }
+
+    /// Each server would say something else.
+    pub fn tie(&mut self, reason: impl Into<String> + Clone) {
+        self.tied = true;
+        self.pure = false;
+        self.against_both(reason);
     }
 
     pub fn against_both(&mut self, reason: impl Into<String> + Clone) {

@@ -160,19 +160,16 @@ impl Walk<'_> {
         match kind {
             names::Function::Pure => {}
             names::Function::PerServer => {
-                self.found.pure = false;
-                self.found.against_copies(format!("Each shard would evaluate {name} by itself."));
+                self.found.tie(format!("Each shard would evaluate {name} by itself."));
             }
             names::Function::Aggregate
             | names::Function::PerRow
             | names::Function::Sequence
             | names::Function::Unknown => {
-                self.found.pure = false;
                 self.found.writes = true;
                 self.found.sequences |= kind == names::Function::Sequence;
-                self.found.against_copies(format!(
-                    "pgherd does not know whether {name}(...) may run on several shards."
-                ));
+                self.found
+                    .tie(format!("pgherd does not know whether {name}(...) may run on several shards."));
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use sqlparser::ast::{
     SelectItem, SetExpr, TableFactor, UnaryOperator, Value as Parsed,
 };
 
-use super::constant::{self, Column, Constant, Source, is_integer};
+use super::constant::{self, Column, Constant, is_integer};
 use super::found::Found;
 use super::names::sharding;
 use super::query::{Seen, Walk, qualified, unclear};
@@ -21,6 +21,9 @@ use super::scope::{Item, Scope};
 use super::write::InsertParts;
 use crate::lexer::{Token, TokenKind};
 use crate::topology::ColumnFacts;
+
+/// 0-based; the protocol counts parameters in 16 bits.
+const PARAM_MAX: usize = u16::MAX as usize - 1;
 
 /// INSERT ... VALUES.
 #[derive(Debug)]
@@ -83,6 +86,9 @@ impl Walk<'_> {
         let Some(positions) = positions else {
             return Err(key_missing(&key.join("\", \""), name, "The statement gives it no value."));
         };
+        if params(tokens).iter().any(|(number, _)| *number > PARAM_MAX) {
+            return unclear("a parameter with that number");
+        }
         let returning = insert.returning.is_some();
         let on_conflict = insert.on.is_some();
         if let Some(OnInsert::OnConflict(OnConflict {
@@ -133,9 +139,6 @@ impl Walk<'_> {
                         let Some(constant) = constant else {
                             return Err(key_missing(column, name, "pgherd does not compute expressions."));
                         };
-                        if let Source::Param(number) = constant.source {
-                            self.found.key_params.push(number);
-                        }
                         constants.push(constant);
                     }
                     found_rows.push(Row { at, key: constants });
@@ -289,7 +292,7 @@ fn plain_body(query: &Query) -> Seen<&SetExpr> {
     Ok(body)
 }
 
-fn is_default(expr: &Expr) -> bool {
+pub(super) fn is_default(expr: &Expr) -> bool {
     matches!(expr, Expr::Identifier(name) if name.quote_style.is_none() && name.value == "default")
 }
 

@@ -47,38 +47,58 @@ fn reason(error: &str) -> String {
 
 /// An upper bound of the tree's depth.
 fn depth(tokens: &[Token]) -> usize {
-    // For each open parenthesis: length of the current chain, and the deepest so far.
-    let mut open = vec![(0usize, 0usize)];
+    /// Between two parentheses.
+    #[derive(Default)]
+    struct Level {
+        /// Operators since the last comma or clause: one tree.
+        chain: usize,
+        /// Set operations, joins and array brackets: one tree, whatever stands between them.
+        linked: usize,
+        deepest: usize,
+    }
+    impl Level {
+        fn depth(&self) -> usize {
+            self.chain.max(self.deepest) + self.linked
+        }
+    }
+    let mut open = vec![Level::default()];
     for token in tokens {
         let last = open.len() - 1;
+        let level = &mut open[last];
         match (token.kind, token.text.as_str()) {
-            (TokenKind::Punctuation, "(" | "[") => open.push((0, 0)),
+            (TokenKind::Punctuation, "(" | "[") => {
+                level.linked += usize::from(token.text == "[");
+                open.push(Level::default());
+            }
             (TokenKind::Punctuation, ")" | "]") if last > 0 => {
-                let (chain, deepest) = open.pop().unwrap_or_default();
-                let inner = deepest.max(chain) + 2;
+                let inner = open.pop().map_or(0, |level| level.depth()) + 2;
                 let outer = &mut open[last - 1];
-                outer.1 = outer.1.max(outer.0 + inner);
+                outer.deepest = outer.deepest.max(outer.chain + inner);
             }
             (TokenKind::Punctuation, ",") => {
-                open[last].1 = open[last].1.max(open[last].0);
-                open[last].0 = 0;
+                level.deepest = level.deepest.max(level.chain);
+                level.chain = 0;
             }
-            (TokenKind::Operator, _) => open[last].0 += 1,
+            (TokenKind::Operator, _) => level.chain += 1,
+            (TokenKind::Word, "union" | "intersect" | "except" | "join") => level.linked += 1,
             (
                 TokenKind::Word,
                 "and" | "or" | "not" | "is" | "like" | "ilike" | "in" | "between" | "similar" | "at"
-                | "collate" | "union" | "intersect" | "except" | "join" | "isnull" | "notnull" | "operator"
-                | "case" | "xor" | "select" | "with",
-            ) => open[last].0 += 1,
+                | "collate" | "isnull" | "notnull" | "operator" | "case" | "xor" | "select" | "with",
+            ) => level.chain += 1,
             (TokenKind::Word, "when" | "then" | "else" | "where" | "from" | "having") => {
-                open[last].1 = open[last].1.max(open[last].0);
-                open[last].0 = open[last].0.min(8);
+                // What was open stays open: a CASE in a CASE.
+                level.deepest = level.deepest.max(level.chain);
+                level.chain = level.chain.min(OPEN_CASES);
             }
             _ => {}
         }
     }
-    open.iter().map(|(chain, deepest)| chain.max(deepest) + 1).sum()
+    open.iter().map(|level| level.depth() + 1).sum()
 }
+
+/// CASE expressions that may be open in one another, at one level of parentheses, without being counted.
+const OPEN_CASES: usize = 8;
 
 fn translated(tokens: &[Token]) -> Result<Vec<TokenWithSpan>, String> {
     let mut parsed = Vec::with_capacity(tokens.len() + 4);

@@ -518,7 +518,7 @@ impl<'a> Walk<'a> {
 
     fn system_column(&mut self, name: &Ident) {
         if matches!(name.value.as_str(), "ctid" | "xmin" | "xmax" | "cmin" | "cmax" | "tableoid") {
-            self.found.against_both(format!("{} is the name of a place on one server.", name.value));
+            self.found.tie(format!("{} is the name of a place on one server.", name.value));
         }
     }
 
@@ -534,8 +534,7 @@ impl<'a> Walk<'a> {
     }
 
     fn unknown_operator(&mut self) {
-        self.found.pure = false;
-        self.found.against_both("pgherd does not know an operator in it.");
+        self.found.tie("pgherd does not know an operator in it.");
     }
 
     fn data_type(&mut self, data_type: &DataType) {
@@ -543,8 +542,7 @@ impl<'a> Walk<'a> {
         let last = name.rsplit('.').next().unwrap_or("");
         // The OID of a table or function is another one on each server.
         if last.starts_with("reg") {
-            self.found.pure = false;
-            self.found.against_both(format!("{last} is looked up on each server by itself."));
+            self.found.tie(format!("{last} is looked up on each server by itself."));
         }
         // date 'now' is read by each server; see constant::names_a_moment.
         if !matches!(
@@ -556,8 +554,7 @@ impl<'a> Walk<'a> {
     }
 
     fn per_server(&mut self, name: &str) {
-        self.found.pure = false;
-        self.found.against_both(format!("Each shard would evaluate {name} by itself."));
+        self.found.tie(format!("Each shard would evaluate {name} by itself."));
     }
 
     fn function(&mut self, function: &Function, names: &Scope<'_>, combined: bool) -> Seen {
@@ -597,17 +594,14 @@ impl<'a> Walk<'a> {
             }
             names::Function::PerServer => self.per_server(name),
             names::Function::Sequence => {
-                self.found.pure = false;
                 self.found.writes = true;
                 self.found.sequences = true;
-                self.found.against_both("Sequences are not global yet.");
+                self.found.tie("Sequences are not global yet.");
             }
             names::Function::Unknown => {
-                self.found.pure = false;
                 self.found.writes = true;
-                self.found.against_both(format!(
-                    "pgherd does not know whether {name}(...) may run on several shards."
-                ));
+                self.found
+                    .tie(format!("pgherd does not know whether {name}(...) may run on several shards."));
             }
         }
         if over.is_some() || !within_group.is_empty() {
@@ -732,7 +726,7 @@ impl<'a> Walk<'a> {
     pub fn learn(&mut self, node: super::found::Node, constants: Vec<constant::Constant>) {
         for constant in &constants {
             if let constant::Source::Param(number) = constant.source {
-                self.found.key_params.push(number);
+                self.found.key_params.extend(self.found.column(node).map(|column| (number, column)));
             }
         }
         self.found.learn(node, constants);
@@ -743,6 +737,7 @@ impl<'a> Walk<'a> {
         let (schema, name) = qualified(name)?;
         self.found.pure = false;
         self.found.relations += 1;
+        self.found.names.push(name.to_owned());
         let relation = names::relation(self.topology, schema, name);
         match relation {
             _ if schema.is_none() && names.is_some_and(|names| names.has_cte(name)) => {

@@ -127,17 +127,33 @@ fn same_moment(values: Values<'_>) -> Result<(), Refusal> {
 /// Combinations of IN lists of a composite key that are still worth hashing.
 const COMBINATIONS_MAX: usize = 4096;
 
-/// Where the rows of a pin are. `None`: anywhere.
-fn shards(pin: &Pin, topology: &Topology, values: Values<'_>, shared: &[usize]) -> Option<Vec<ShardId>> {
+/// Where rows are.
+enum Place {
+    One(ShardId),
+    Some(Vec<ShardId>),
+    Anywhere,
+}
+
+/// Where the rows of a pin are.
+fn shards(pin: &Pin, topology: &Topology, values: Values<'_>, shared: &[usize]) -> Place {
     // The hot path: one column, one value.
     if let [column] = pin.columns.as_slice()
         && let [list] = column.lists.as_slice()
         && let [constant] = list.as_slice()
     {
         let value = constant.compared(column.column, values, is_shared(constant, shared));
-        let Value::Key(value) = value else { return None };
-        return owner(topology, pin.distribution, &[value]).map(|shard| vec![shard]);
+        let Value::Key(value) = value else { return Place::Anywhere };
+        return owner(topology, pin.distribution, &[value]).map_or(Place::Anywhere, Place::One);
     }
+    match several(pin, topology, values, shared) {
+        None => Place::Anywhere,
+        Some(found) if found.len() == 1 => Place::One(found[0]),
+        Some(found) => Place::Some(found),
+    }
+}
+
+/// Lists of values, and keys of several columns. `None`: anywhere.
+fn several(pin: &Pin, topology: &Topology, values: Values<'_>, shared: &[usize]) -> Option<Vec<ShardId>> {
     let mut columns: Vec<Vec<KeyValue<'_>>> = Vec::with_capacity(pin.columns.len());
     for column in &pin.columns {
         let read = |list: &Vec<super::constant::Constant>| {
@@ -184,13 +200,17 @@ fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Resul
     let mut several = None;
     for pin in &route.pins {
         match shards(pin, topology, values, &route.shared) {
-            Some(found) if found.len() == 1 => match one {
-                None => one = Some(found[0]),
-                Some(shard) => together &= shard == found[0],
+            Place::One(found) => match one {
+                None => one = Some(found),
+                Some(shard) => together &= shard == found,
             },
-            wide => {
+            Place::Some(found) => {
                 together = false;
-                several = Some(wide.unwrap_or_else(|| all(topology)));
+                several = Some(found);
+            }
+            Place::Anywhere => {
+                together = false;
+                several = Some(all(topology));
             }
         }
     }
@@ -212,9 +232,17 @@ fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Resul
 }
 
 /// The one shard on which everything that a statement reads besides its target must be.
-fn elsewhere(found: &Found, topology: &Topology, values: Values<'_>, shard: ShardId) -> Result<(), Refusal> {
+fn elsewhere(
+    found: &Found,
+    topology: &Topology,
+    values: Values<'_>,
+    shared: &[usize],
+    shard: ShardId,
+) -> Result<(), Refusal> {
     let fixed = found.fixed.iter().all(|fixed| *fixed == shard);
-    let pins = found.pins.iter().all(|pin| shards(pin, topology, values, &[]) == Some(vec![shard]));
+    let there =
+        |pin: &Pin| matches!(shards(pin, topology, values, shared), Place::One(found) if found == shard);
+    let pins = found.pins.iter().all(there);
     if fixed && pins {
         return Ok(());
     }
@@ -254,7 +282,7 @@ fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Resul
     }
     let Some(first) = places.first().copied() else { return Err(not_proven("It inserts no row.")) };
     if places.iter().all(|shard| *shard == first) {
-        elsewhere(&route.found, topology, values, first)?;
+        elsewhere(&route.found, topology, values, &route.shared, first)?;
         return Ok(Plan::One(first));
     }
     if !route.found.pins.is_empty() || !route.found.fixed.is_empty() {

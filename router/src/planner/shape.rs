@@ -7,6 +7,7 @@ use super::insert::Inserted;
 use super::names::{self, FIRST, Relation};
 use super::parse;
 use super::query::{Seen, Walk};
+use super::reader::Reader;
 use super::refuse::{not_proven, two_places};
 use super::route::{PinnedRoute, Route};
 use super::scope::Scope;
@@ -29,10 +30,14 @@ impl Shape {
 
 pub(super) fn shape(topology: &Topology, tokens: &[Token], literals: &[Literal]) -> Shape {
     let spread = tokens.iter().any(|token| is_name(token) && names::is_spread(topology, &token.text));
-    let found = parse::statement(tokens).map_err(not_proven).and_then(|statement| {
-        misplaced(topology, tokens)?;
-        of_tree(topology, &statement, tokens, literals)
-    });
+    let first = Reader::new(tokens).peek().map_or("", |token| token.text.as_str());
+    if !matches!(first, "select" | "with" | "values" | "table" | "insert" | "update" | "delete" | "(") {
+        let refusal = spread.then(|| not_proven("pgherd does not understand this kind of statement."));
+        return refusal.map_or(Shape { route: Route::One(FIRST), read_only: false }, Shape::refused);
+    }
+    let found = parse::statement(tokens)
+        .map_err(not_proven)
+        .and_then(|statement| of_tree(topology, &statement, tokens, literals));
     match found {
         Ok(shape) => shape,
         Err(refusal) if spread => Shape::refused(refusal),
@@ -54,12 +59,37 @@ fn is_name(token: &Token) -> bool {
     matches!(token.kind, TokenKind::Word | TokenKind::Quoted)
 }
 
-/// Where PostgreSQL reads FROM, JOIN, INTO, UPDATE, TABLE or ONLY, a relation's name follows; sqlparser must agree, and it
-/// has other ideas for `t TABLE x`. Cheap, and independent of the tree.
-fn misplaced(_topology: &Topology, tokens: &[Token]) -> Seen {
-    let uescape = |token: &Token| token.kind == TokenKind::Word && token.text == "uescape";
-    if tokens.iter().any(uescape) {
+/// Two checks on the tokens that do not depend on the tree.
+///
+/// A name after FROM, JOIN, INTO, UPDATE or USING is a relation to PostgreSQL. The tree must have found as many of each that
+/// is spread; if sqlparser took one for something else, the statement would be sent to the wrong place.
+fn agrees(topology: &Topology, tokens: &[Token], found: &[String]) -> Seen {
+    let word = |token: &Token| token.kind == TokenKind::Word;
+    if tokens.iter().any(|token| word(token) && token.text == "uescape") {
         return Err(not_proven("pgherd does not read UESCAPE."));
+    }
+    for (index, token) in tokens.iter().enumerate().skip(1) {
+        if !is_name(token) || !names::is_spread(topology, &token.text) {
+            continue;
+        }
+        // Back over a qualifier, ONLY and opening parentheses.
+        let mut before = index - 1;
+        let qualified = tokens[before].text == "." && tokens[before].kind == TokenKind::Punctuation;
+        if qualified && before >= 2 {
+            before -= 2;
+        }
+        while before > 0
+            && (word(&tokens[before]) && matches!(tokens[before].text.as_str(), "only" | "lateral")
+                || tokens[before].kind == TokenKind::Punctuation && tokens[before].text == "(")
+        {
+            before -= 1;
+        }
+        let opens = word(&tokens[before])
+            && matches!(tokens[before].text.as_str(), "from" | "join" | "into" | "update" | "table");
+        // A qualified name after FROM may be of another schema: then it is found as such.
+        if opens && !qualified && !found.contains(&token.text) {
+            return Err(not_proven(format!("pgherd's parser does not see \"{}\" as a table.", token.text)));
+        }
     }
     Ok(())
 }
@@ -97,6 +127,11 @@ fn of_tree(
                         Inserted::Values(route) => Route::Insert(route),
                         Inserted::Generate(route) => Route::Generate(Box::new(route)),
                     };
+                    let mut seen = vec![name.to_owned()];
+                    if let Route::Insert(route) = &route {
+                        seen.extend(route.found.names.iter().cloned());
+                    }
+                    agrees(topology, tokens, &seen)?;
                     return Ok(Shape { route, read_only: false });
                 }
                 Relation::Reference(table) => {
@@ -110,6 +145,7 @@ fn of_tree(
         }
         _ => return Err(not_proven("pgherd does not understand this kind of statement.")),
     }
+    agrees(topology, tokens, &walk.found.names)?;
     route(walk.found, tokens)
 }
 
@@ -143,7 +179,7 @@ fn route(mut found: Found, tokens: &[Token]) -> Seen<Shape> {
             Some(shard) => Route::One(shard),
             None if found.relations == 0 && found.pure => Route::Any,
             // Locks on a reference table meet each other, and its writers, on the first shard.
-            None if found.reference_read && !found.locks && found.against_copies.is_none() => Route::Any,
+            None if found.reference_read && !found.locks && !found.tied => Route::Any,
             None => Route::One(FIRST),
         };
         return Ok(Shape { route, read_only });
@@ -156,6 +192,7 @@ fn route(mut found: Found, tokens: &[Token]) -> Seen<Shape> {
             "A lock on one shard's copy of a reference table keeps nobody from another copy (use OF).",
         ));
     }
+    let shared = shared(tokens, &found);
     let several = match (found.against_union, &found.pins[..], fixed) {
         (Some(reason), _, _) => Err(reason),
         (None, [_], None) => Ok(found.aggregates),
@@ -164,21 +201,28 @@ fn route(mut found: Found, tokens: &[Token]) -> Seen<Shape> {
         }
         (None, _, _) => Err("It joins sharded tables, and their keys do not put it on one shard.".to_owned()),
     };
-    let shared = shared(tokens, &found.key_params);
     Ok(Shape {
         route: Route::Pinned(Box::new(PinnedRoute { pins: found.pins, fixed, several, shared })),
         read_only,
     })
 }
 
-/// Parameters that stand in more than one place. Their type, when it is not declared, may come from another place.
-fn shared(tokens: &[Token], keys: &[usize]) -> Vec<usize> {
+/// Parameters that stand in more than one place, unless all of them compare it with keys of one type. Their type, when it
+/// is not declared, may come from another place.
+fn shared(tokens: &[Token], found: &Found) -> Vec<usize> {
     let uses = |number: usize| {
         let text = (number + 1).to_string();
         tokens.iter().filter(|token| token.kind == TokenKind::Param && token.text == text).count()
     };
-    let mut shared: Vec<usize> = keys.iter().copied().filter(|number| uses(*number) > 1).collect();
+    let keys = |number: usize| found.key_params.iter().filter(move |(key, _)| *key == number);
+    let mut shared: Vec<usize> = found.key_params.iter().map(|(number, _)| *number).collect();
     shared.sort_unstable();
     shared.dedup();
+    shared.retain(|number| {
+        let uses = uses(*number);
+        let mut types = keys(*number).map(|(_, column)| (column.ty, column.oid));
+        let first = types.next();
+        uses > 1 && (keys(*number).count() != uses || types.any(|ty| Some(ty) != first))
+    });
     shared
 }

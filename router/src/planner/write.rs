@@ -1,11 +1,12 @@
 //! UPDATE, DELETE and INSERT, on their own or in WITH.
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, ConflictTarget, Delete, FromTable, Insert, ObjectNamePart, OnConflict,
-    OnConflictAction, OnInsert, SelectItem, TableAlias, TableFactor, TableObject, TableWithJoins, Update,
-    UpdateTableFromKind,
+    Assignment, AssignmentTarget, ConflictTarget, Delete, Expr, FromTable, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Insert, ObjectNamePart, OnConflict, OnConflictAction, OnInsert, SelectItem,
+    TableAlias, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
 };
 
+use super::insert::is_default;
 use super::names::{Relation, sharding};
 use super::query::{Seen, Walk, unclear};
 use super::refuse::key_update;
@@ -85,15 +86,18 @@ impl Walk<'_> {
     pub fn insert(&mut self, insert: &Insert, names: &mut Scope<'_>) -> Seen {
         let parts = InsertParts::of(insert)?;
         self.found.writes = true;
-        match self.relation(parts.table, None)? {
+        let target = match self.relation(parts.table, None)? {
             Relation::Sharded(_) => return unclear("INSERT into a sharded table inside another statement"),
-            Relation::Reference(_) => self.found.reference_written = true,
-            Relation::On(_) | Relation::Derived | Relation::Ambiguous => {}
-        }
+            Relation::Reference(table) => {
+                self.found.reference_written = true;
+                Some(table)
+            }
+            Relation::On(_) | Relation::Derived | Relation::Ambiguous => None,
+        };
         if let Some(source) = &insert.source {
             self.query(source, Some(names))?;
         }
-        self.conflict(insert.on.as_ref(), None, names)?;
+        self.conflict(insert.on.as_ref(), target, names)?;
         self.returning(insert.returning.as_deref(), names)
     }
 
@@ -125,7 +129,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The table that is written. `Some`: it is sharded.
+    /// The table that is written. `Some`: it is sharded, or a reference table.
     fn target(&mut self, table: &TableWithJoins, names: &mut Scope<'_>) -> Seen<Option<usize>> {
         self.found.writes = true;
         let TableWithJoins { relation, joins } = table;
@@ -140,10 +144,10 @@ impl Walk<'_> {
         self.item(name, written, alias.as_ref(), names)?;
         match written {
             Relation::Sharded(table) => Ok(Some(table)),
-            Relation::Reference(_) => {
+            Relation::Reference(table) => {
                 self.found.reference_read = read_before;
                 self.found.reference_written = true;
-                Ok(None)
+                Ok(Some(table))
             }
             Relation::On(_) | Relation::Derived | Relation::Ambiguous => Ok(None),
         }
@@ -161,17 +165,52 @@ impl Walk<'_> {
                 let Some(ObjectNamePart::Identifier(column)) = column.0.first() else {
                     return unclear("SET");
                 };
-                let key =
-                    target.and_then(|table| sharding(self.topology, table).map(|(_, key)| (table, key)));
-                if let Some((table, key)) = key
-                    && key.contains(&column.value)
-                {
+                let Some(table) = target else { continue };
+                if sharding(self.topology, table).is_some_and(|(_, key)| key.contains(&column.value)) {
                     return Err(key_update(&column.value, &self.topology.tables[table].name));
+                }
+                if has_default(value) {
+                    self.default_assigned(table, &column.value);
                 }
             }
             self.expression(value, names)?;
         }
         Ok(())
+    }
+}
+
+/// DEFAULT, or ROW(..., DEFAULT, ...): then any of the columns may get it.
+fn has_default(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(expr) => has_default(expr),
+        Expr::Tuple(list) => list.iter().any(is_default),
+        Expr::Function(function) => match &function.args {
+            FunctionArguments::List(list) => list.args.iter().any(|argument| {
+                matches!(argument, FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if is_default(expr))
+            }),
+            FunctionArguments::None | FunctionArguments::Subquery(_) => false,
+        },
+        expr => is_default(expr),
+    }
+}
+
+impl Walk<'_> {
+    /// SET column = DEFAULT
+    fn default_assigned(&mut self, table: usize, column: &str) {
+        let facts = self.topology.facts.tables.get(&table);
+        let facts = facts.and_then(|facts| facts.columns.iter().find(|facts| facts.name == column));
+        match facts {
+            Some(facts) if facts.from_sequence => {
+                self.found.sequences = true;
+                self.found.against_both("Sequences are not global yet.");
+            }
+            Some(facts) if !facts.default_not_immutable => {}
+            Some(_) | None => {
+                self.found.against_both(format!(
+                    "Each shard would evaluate the default of column \"{column}\" by itself."
+                ));
+            }
+        }
     }
 }
 

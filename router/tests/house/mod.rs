@@ -8,17 +8,20 @@
 use std::collections::{HashMap, HashSet};
 
 use pgherd_config::KeyType;
+use pgherd_router::Cache;
 use pgherd_router::describe::{describe, describe_refusal};
 use pgherd_router::plan::{Params, Statement};
 use pgherd_router::topology::{
     ColumnFacts, Distribution, Facts, Placement, SLOTS, ShardId, Table, TableFacts, Topology,
 };
-use pgherd_router::Cache;
 
 pub fn herd() -> Topology {
     let owners = || (0..SLOTS).map(|slot| ShardId((slot * 4 / SLOTS) as u16)).collect::<Box<[ShardId]>>();
-    let distribution =
-        |name: &str, types: &[KeyType]| Distribution { name: name.into(), types: types.into(), owners: owners() };
+    let distribution = |name: &str, types: &[KeyType]| Distribution {
+        name: name.into(),
+        types: types.into(),
+        owners: owners(),
+    };
     let mut topology = Topology {
         database: "shop".into(),
         shards: ["s0", "s1", "s2", "s3"].map(String::from).into(),
@@ -48,11 +51,23 @@ pub fn herd() -> Topology {
         }
     };
     add("customers", sharded(0, &["id"]), &["id bigint", "name text", "email text", "since timestamptz now"]);
-    add("orders", sharded(0, &["customer_id"]), &["id bigint", "customer_id bigint", "total numeric", "paid boolean"]);
+    add(
+        "orders",
+        sharded(0, &["customer_id"]),
+        &["id bigint", "customer_id bigint", "total numeric", "paid boolean"],
+    );
     add("events", sharded(0, &["customer_id"]), &["id bigint serial", "customer_id bigint", "body text"]);
     add("pgbench_branches", sharded(1, &["bid"]), &["bid integer", "bbalance integer", "filler bpchar"]);
-    add("pgbench_tellers", sharded(1, &["tid"]), &["tid integer", "bid integer", "tbalance integer", "filler bpchar"]);
-    add("pgbench_accounts", sharded(1, &["aid"]), &["aid integer", "bid integer", "abalance integer", "filler bpchar"]);
+    add(
+        "pgbench_tellers",
+        sharded(1, &["tid"]),
+        &["tid integer", "bid integer", "tbalance integer", "filler bpchar"],
+    );
+    add(
+        "pgbench_accounts",
+        sharded(1, &["aid"]),
+        &["aid integer", "bid integer", "abalance integer", "filler bpchar"],
+    );
     add(
         "pgbench_history",
         sharded(1, &["aid"]),
@@ -69,8 +84,11 @@ pub fn herd() -> Topology {
     topology.facts.derived_relations = HashSet::from(["order_totals".to_owned()]);
     topology.facts.user_functions = HashSet::from(["refund".to_owned(), "paid".to_owned()]);
     topology.facts.immutable_functions = HashSet::from(["abs".to_owned(), "vat".to_owned()]);
-    topology.facts.indexes =
-        HashMap::from([("orders_total_idx".to_owned(), 1), ("orders_pkey".to_owned(), 1), ("settings_idx".to_owned(), 13)]);
+    topology.facts.indexes = HashMap::from([
+        ("orders_total_idx".to_owned(), 1),
+        ("orders_pkey".to_owned(), 1),
+        ("settings_idx".to_owned(), 13),
+    ]);
     topology
 }
 

@@ -1,0 +1,866 @@
+//! Where reads go. Keys of the example: 1, 4, 7, 12 are on s0; 8, 9, 10 on s1; 2 on s2; 3, 5, 6, 11 on s3.
+
+mod house;
+
+use house::{check, herd, plan_with};
+use pgherd_router::plan::Params;
+
+#[test]
+fn a_key_in_where_sends_a_select_to_its_shard() {
+    check(
+        &herd(),
+        &[
+            ("a literal", "SELECT * FROM orders WHERE customer_id = 2", "one shard: s2"),
+            ("either side", "SELECT * FROM orders WHERE 2 = customer_id", "one shard: s2"),
+            ("parentheses", "SELECT * FROM orders WHERE ((customer_id) = (2))", "one shard: s2"),
+            (
+                "a string literal takes the column's type",
+                "SELECT * FROM orders WHERE customer_id = '2'",
+                "one shard: s2",
+            ),
+            ("an escape string", "SELECT * FROM orders WHERE customer_id = E'2'", "one shard: s2"),
+            ("a dollar string", "SELECT * FROM orders WHERE customer_id = $$2$$", "one shard: s2"),
+            ("a continued string", "SELECT * FROM orders WHERE customer_id = '1'\n'2'", "one shard: s0"),
+            ("a sign", "SELECT * FROM orders WHERE customer_id = +2", "one shard: s2"),
+            ("a negative number", "SELECT * FROM orders WHERE customer_id = -2", "one shard: s2"),
+            ("a cast of the family", "SELECT * FROM orders WHERE customer_id = '2'::bigint", "one shard: s2"),
+            ("CAST", "SELECT * FROM orders WHERE customer_id = CAST(2 AS int)", "one shard: s2"),
+            ("a typed string", "SELECT * FROM orders WHERE customer_id = bigint '2'", "one shard: s2"),
+            (
+                "with AND",
+                "SELECT * FROM orders WHERE paid AND customer_id = 2 AND total > 5",
+                "one shard: s2",
+            ),
+            ("nested AND", "SELECT * FROM orders WHERE (paid AND (customer_id = 2))", "one shard: s2"),
+            ("qualified", "SELECT * FROM orders WHERE orders.customer_id = 2", "one shard: s2"),
+            (
+                "schema and all",
+                "SELECT * FROM public.orders WHERE public.orders.customer_id = 2",
+                "one shard: s2",
+            ),
+            ("an alias", "SELECT o.* FROM orders o WHERE o.customer_id = 2", "one shard: s2"),
+            ("AS", "SELECT o.* FROM orders AS o WHERE customer_id = 2", "one shard: s2"),
+            ("quoted names", r#"SELECT * FROM "orders" WHERE "customer_id" = 2"#, "one shard: s2"),
+            ("upper case folds", "SELECT * FROM ORDERS WHERE CUSTOMER_ID = 2", "one shard: s2"),
+            (
+                "quoted upper case is another table",
+                r#"SELECT * FROM "Orders" WHERE customer_id = 2"#,
+                "one shard: s0",
+            ),
+            (
+                "another schema's table is not listed",
+                "SELECT * FROM archive.orders WHERE customer_id = 2",
+                "one shard: s0",
+            ),
+            (
+                "the database's name before it",
+                "SELECT * FROM shop.public.orders WHERE customer_id = 2",
+                "one shard: s2",
+            ),
+            ("IN of one", "SELECT * FROM orders WHERE customer_id IN (2)", "one shard: s2"),
+            ("IN on one shard", "SELECT * FROM orders WHERE customer_id IN (8, 9, 10)", "one shard: s1"),
+            (
+                "a contradiction has no rows anywhere",
+                "SELECT * FROM orders WHERE customer_id = 2 AND customer_id = 3",
+                "one shard: s2",
+            ),
+            (
+                "a row comparison",
+                "SELECT * FROM orders WHERE (customer_id, paid) = (2, true)",
+                "one shard: s2",
+            ),
+            (
+                "comments do not matter",
+                "SELECT * /* x */ FROM orders -- y\n WHERE customer_id = 2",
+                "one shard: s2",
+            ),
+            ("ONLY", "SELECT * FROM ONLY orders WHERE customer_id = 2", "one shard: s2"),
+            ("TABLE", "TABLE countries", "any shard"),
+            (
+                "anything goes on one shard",
+                "SELECT DISTINCT paid, avg(total), now() FROM orders WHERE customer_id = 2 GROUP BY paid HAVING count(*) > 1 ORDER BY 2 LIMIT 3",
+                "one shard: s2",
+            ),
+            (
+                "windows too",
+                "SELECT rank() OVER (PARTITION BY paid ORDER BY total) FROM orders WHERE customer_id = 2",
+                "one shard: s2",
+            ),
+            ("locks too", "SELECT * FROM orders WHERE customer_id = 2 FOR UPDATE", "one shard: s2"),
+            (
+                "a set operation of one shard's rows",
+                "SELECT id FROM orders WHERE customer_id = 2 UNION ALL SELECT id FROM customers WHERE id = 2",
+                "one shard: s2",
+            ),
+            (
+                "a point does not prune, and is no mistake",
+                "SELECT * FROM orders WHERE customer_id = 2.0",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "out of range: no row",
+                "SELECT * FROM orders WHERE customer_id = 99999999999999999999",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "not a number: the server says so",
+                "SELECT * FROM orders WHERE customer_id = 'x'",
+                "each of s0, s1, s2, s3: union",
+            ),
+            ("NULL", "SELECT * FROM orders WHERE customer_id = NULL", "each of s0, s1, s2, s3: union"),
+            ("IS NULL", "SELECT * FROM orders WHERE customer_id IS NULL", "each of s0, s1, s2, s3: union"),
+            (
+                "a cast out of the family",
+                "SELECT * FROM orders WHERE customer_id = 2::numeric",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "a cast of the column",
+                "SELECT * FROM orders WHERE customer_id::text = '2'",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "an expression",
+                "SELECT * FROM orders WHERE customer_id = 1 + 1",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "OR frees the key",
+                "SELECT * FROM orders WHERE customer_id = 2 OR paid",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "AND binds tighter than OR",
+                "SELECT * FROM orders WHERE paid OR paid AND customer_id = 2",
+                "each of s0, s1, s2, s3: union",
+            ),
+            ("NOT", "SELECT * FROM orders WHERE NOT customer_id = 2", "each of s0, s1, s2, s3: union"),
+            ("NOT IN", "SELECT * FROM orders WHERE customer_id NOT IN (2)", "each of s0, s1, s2, s3: union"),
+            (
+                "IS TRUE is not AND",
+                "SELECT * FROM orders WHERE (customer_id = 2) IS NOT TRUE",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "IS binds looser than =",
+                "SELECT * FROM orders WHERE customer_id = 2 IS NULL",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "CASE",
+                "SELECT * FROM orders WHERE CASE WHEN customer_id = 2 THEN true END",
+                "each of s0, s1, s2, s3: union",
+            ),
+            ("in the select list", "SELECT customer_id = 2 FROM orders", "each of s0, s1, s2, s3: union"),
+            ("another column", "SELECT * FROM orders WHERE id = 2", "each of s0, s1, s2, s3: union"),
+            ("a range", "SELECT * FROM orders WHERE customer_id > 2", "each of s0, s1, s2, s3: union"),
+            (
+                "BETWEEN",
+                "SELECT * FROM orders WHERE customer_id BETWEEN 2 AND 2",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "AND of BETWEEN",
+                "SELECT * FROM orders WHERE id BETWEEN 1 AND customer_id = 2",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "= ANY of an array",
+                "SELECT * FROM orders WHERE customer_id = ANY (ARRAY[2])",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "renamed columns",
+                "SELECT * FROM orders o (customer_id, b) WHERE customer_id = 2",
+                "each of s0, s1, s2, s3: union",
+            ),
+            ("an unknown operator", "SELECT * FROM orders WHERE customer_id === 2", "refused"),
+            (
+                "IN on several shards",
+                "SELECT * FROM orders WHERE customer_id IN (1, 2, 3)",
+                "each of s0, s2, s3: union",
+            ),
+            (
+                "IN with NULL",
+                "SELECT * FROM orders WHERE customer_id IN (2, NULL)",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "IN with an expression",
+                "SELECT * FROM orders WHERE customer_id IN (2, id)",
+                "each of s0, s1, s2, s3: union",
+            ),
+            ("all rows", "SELECT * FROM orders", "each of s0, s1, s2, s3: union"),
+        ],
+    );
+}
+
+#[test]
+fn keys_of_other_types() {
+    check(
+        &herd(),
+        &[
+            ("text and bigint", "SELECT * FROM items WHERE shop = 'c' AND number = 1", "one shard: s3"),
+            ("in any order", "SELECT * FROM items WHERE number = 1 AND 'c' = shop", "one shard: s3"),
+            ("as a row", "SELECT * FROM items WHERE (shop, number) = ('c', 1)", "one shard: s3"),
+            ("half a key is no key", "SELECT * FROM items WHERE shop = 'c'", "each of s0, s1, s2, s3: union"),
+            (
+                "IN of a part",
+                "SELECT * FROM items WHERE shop IN ('a', 'c') AND number = 1",
+                "each of s1, s3: union",
+            ),
+            (
+                "a cast to text",
+                "SELECT * FROM items WHERE shop = 'c'::varchar AND number = 1",
+                "one shard: s3",
+            ),
+            (
+                "a cast that cuts",
+                "SELECT * FROM items WHERE shop = 'cx'::varchar(1) AND number = 1",
+                "each of s0, s1, s2, s3: union",
+            ),
+            ("a number is no text", "SELECT * FROM labels WHERE label = 1", "each of s0, s1, s2, s3: union"),
+            ("varchar", "SELECT * FROM labels WHERE label = 'c'", "one shard: s2"),
+            (
+                "a national string is char",
+                "SELECT * FROM labels WHERE label = N'c'",
+                "each of s0, s1, s2, s3: union",
+            ),
+            ("numeric", "SELECT * FROM prices WHERE price = 1.5", "one shard: s3"),
+            ("numeric: scale does not matter", "SELECT * FROM prices WHERE price = 1.500", "one shard: s3"),
+            ("numeric: an integer", "SELECT * FROM prices WHERE price = 2", "one shard: s2"),
+            (
+                "numeric: cut by a cast",
+                "SELECT * FROM prices WHERE price = 1.5::int",
+                "each of s0, s1, s2, s3: union",
+            ),
+            (
+                "a collation of equal but different strings",
+                "SELECT * FROM odd WHERE name = 'a'",
+                "each of s0, s1, s2, s3: union",
+            ),
+            ("a table without facts", "SELECT * FROM future WHERE id = 2", "one shard: s2"),
+            (
+                "COLLATE on the constant",
+                "SELECT * FROM labels WHERE label = 'c' COLLATE \"C\"",
+                "each of s0, s1, s2, s3: union",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn parameters_are_keys_in_text_and_binary() {
+    let herd = herd();
+    let text: &[Option<&[u8]>] = &[Some(b"2")];
+    let long: &[Option<&[u8]>] = &[Some(&[0, 0, 0, 0, 0, 0, 0, 2])];
+    let short: &[Option<&[u8]>] = &[Some(&[0, 0, 0, 2])];
+    let null: &[Option<&[u8]>] = &[None];
+    let all = "each of s0, s1, s2, s3: union";
+    let by_key = "SELECT * FROM orders WHERE customer_id = $1";
+    let twice = "SELECT * FROM orders WHERE id = $1 AND customer_id = $1";
+    let both = "SELECT * FROM customers c JOIN orders o ON o.customer_id = c.id WHERE c.id = $1 AND o.customer_id = $1";
+    type Case<'a> = (&'a str, &'a str, &'a [Option<&'a [u8]>], &'a [u16], &'a [u32], &'a str);
+    let cases: &[Case<'_>] = &[
+        ("text", by_key, text, &[], &[], "one shard: s2"),
+        ("text, declared", by_key, text, &[0], &[20], "one shard: s2"),
+        ("text, of a narrower type", by_key, text, &[0], &[23], "one shard: s2"),
+        ("binary, inferred", by_key, long, &[1], &[], "one shard: s2"),
+        ("binary, inferred, said with a 0", by_key, long, &[1], &[0], "one shard: s2"),
+        ("binary, of a narrower type", by_key, short, &[1], &[23], "one shard: s2"),
+        ("binary of the wrong length", by_key, short, &[1], &[], all),
+        ("unknown is not declared", by_key, text, &[], &[705], "one shard: s2"),
+        ("another type", by_key, text, &[], &[1700], all),
+        ("a string to the server", by_key, text, &[], &[25], all),
+        ("NULL", by_key, null, &[], &[], all),
+        ("no value", by_key, &[], &[], &[], all),
+        ("not a number", by_key, &[Some(b"x")], &[], &[], all),
+        (
+            "a cast names the type",
+            "SELECT * FROM orders WHERE customer_id = $1::int",
+            short,
+            &[1],
+            &[],
+            "one shard: s2",
+        ),
+        (
+            "a cast out of the family",
+            "SELECT * FROM orders WHERE customer_id = $1::text",
+            text,
+            &[],
+            &[],
+            all,
+        ),
+        ("an undeclared type may come from its first use", twice, text, &[], &[], all),
+        ("declared, it does not", twice, text, &[], &[20], "one shard: s2"),
+        ("all uses are keys of one type", both, long, &[1], &[], "one shard: s2"),
+        (
+            "without facts text is enough",
+            "SELECT * FROM future WHERE id = $1",
+            text,
+            &[],
+            &[],
+            "one shard: s2",
+        ),
+        ("binary is not", "SELECT * FROM future WHERE id = $1", long, &[1], &[], all),
+        ("unless declared", "SELECT * FROM future WHERE id = $1", long, &[1], &[20], "one shard: s2"),
+    ];
+    for (why, sql, values, formats, types, expected) in cases {
+        let found = plan_with(&herd, sql, Params { values, formats, types });
+        assert_eq!(found, *expected, "{why}: {sql}");
+    }
+}
+
+#[test]
+fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
+    let on = "o.customer_id = c.id";
+    let refused = "refused";
+    let sql = |text: &str| text.replace("ON =", &format!("ON {on}"));
+    let cases = [
+        ("inner", "SELECT * FROM customers c JOIN orders o ON = WHERE c.id = 2", "one shard: s2"),
+        (
+            "inner, the other side",
+            "SELECT * FROM customers c JOIN orders o ON = WHERE o.customer_id = 2",
+            "one shard: s2",
+        ),
+        ("the key in ON", "SELECT * FROM customers c JOIN orders o ON = AND c.id = 2", "one shard: s2"),
+        (
+            "comma",
+            "SELECT * FROM customers c, orders o WHERE o.customer_id = c.id AND c.id = 2",
+            "one shard: s2",
+        ),
+        (
+            "three",
+            "SELECT * FROM customers c JOIN orders o ON = JOIN events e ON e.customer_id = o.customer_id WHERE e.customer_id = 2",
+            "one shard: s2",
+        ),
+        (
+            "a bare name that only one table has",
+            "SELECT * FROM customers c JOIN orders o ON = WHERE customer_id = 2",
+            "one shard: s2",
+        ),
+        (
+            "a bare name that both have",
+            "SELECT * FROM orders o JOIN events e ON o.customer_id = e.customer_id WHERE customer_id = 2",
+            refused,
+        ),
+        (
+            "left: the preserved side's key",
+            "SELECT * FROM customers c LEFT JOIN orders o ON = WHERE c.id = 2",
+            "one shard: s2",
+        ),
+        (
+            "left: the other side's key",
+            "SELECT * FROM customers c LEFT JOIN orders o ON = WHERE o.customer_id = 2",
+            refused,
+        ),
+        (
+            "left: a key in ON does not bind the preserved side",
+            "SELECT * FROM customers c LEFT JOIN orders o ON = AND c.id = 2",
+            refused,
+        ),
+        (
+            "left: a key in ON binds the other side only",
+            "SELECT * FROM customers c LEFT JOIN orders o ON o.customer_id = 2 WHERE c.id = 2",
+            "one shard: s2",
+        ),
+        ("right", "SELECT * FROM customers c RIGHT JOIN orders o ON = WHERE o.customer_id = 2", refused),
+        (
+            "right: both in WHERE",
+            "SELECT * FROM customers c RIGHT JOIN orders o ON = WHERE o.customer_id = 2 AND c.id = 2",
+            "one shard: s2",
+        ),
+        ("full", "SELECT * FROM customers c FULL JOIN orders o ON = WHERE c.id = 2", refused),
+        ("another column", "SELECT * FROM customers c JOIN orders o ON o.id = c.id WHERE c.id = 2", refused),
+        ("an OR", "SELECT * FROM customers c JOIN orders o ON = OR o.paid WHERE c.id = 2", refused),
+        ("no key", "SELECT * FROM customers c JOIN orders o ON =", refused),
+        (
+            "two keys of one shard",
+            "SELECT * FROM customers c, orders o WHERE c.id = 8 AND o.customer_id = 9",
+            "one shard: s1",
+        ),
+        (
+            "two keys of two shards",
+            "SELECT * FROM customers c, orders o WHERE c.id = 2 AND o.customer_id = 3",
+            refused,
+        ),
+        (
+            "two distributions, one place",
+            "SELECT * FROM customers c, pgbench_accounts a WHERE c.id = 2 AND a.aid = 2",
+            "one shard: s2",
+        ),
+        (
+            "two distributions, two places",
+            "SELECT * FROM customers c, pgbench_accounts a WHERE c.id = 2 AND a.aid = 3",
+            refused,
+        ),
+        (
+            "equal values of two distributions are in two places",
+            "SELECT * FROM customers c JOIN labels l ON l.label = c.name WHERE c.id = 2",
+            refused,
+        ),
+        (
+            "joined in parentheses",
+            "SELECT * FROM (customers c JOIN orders o ON =) WHERE c.id = 2",
+            "one shard: s2",
+        ),
+        (
+            "inner joins inside a left join",
+            "SELECT * FROM customers c LEFT JOIN (orders o JOIN events e ON e.customer_id = o.customer_id) ON = WHERE c.id = 2",
+            "one shard: s2",
+        ),
+        (
+            "an alias of two tables",
+            "SELECT * FROM customers c JOIN orders o ON o.customer_id = x.id WHERE c.id = 2",
+            refused,
+        ),
+        (
+            "a self join",
+            "SELECT * FROM orders a JOIN orders b ON a.customer_id = b.customer_id WHERE a.customer_id = 2",
+            "one shard: s2",
+        ),
+        (
+            "a self join by another column",
+            "SELECT * FROM orders a JOIN orders b ON a.id = b.id WHERE a.customer_id = 2",
+            refused,
+        ),
+        (
+            "lateral",
+            "SELECT * FROM customers c, LATERAL (SELECT * FROM orders o WHERE o.customer_id = c.id) x WHERE c.id = 2",
+            "one shard: s2",
+        ),
+    ];
+    let cases: Vec<(&str, String, &str)> =
+        cases.iter().map(|(why, text, plan)| (*why, sql(text), *plan)).collect();
+    let cases: Vec<(&str, &str, &str)> =
+        cases.iter().map(|(why, text, plan)| (*why, text.as_str(), *plan)).collect();
+    check(&herd(), &cases);
+}
+
+#[test]
+fn every_query_inside_must_be_on_the_same_shard() {
+    check(
+        &herd(),
+        &[
+            (
+                "both by key",
+                "SELECT * FROM customers WHERE id = 2 AND EXISTS (SELECT 1 FROM orders WHERE customer_id = 2)",
+                "one shard: s2",
+            ),
+            (
+                "different keys",
+                "SELECT * FROM customers WHERE id = 2 AND EXISTS (SELECT 1 FROM orders WHERE customer_id = 3)",
+                "refused",
+            ),
+            (
+                "correlated",
+                "SELECT * FROM customers c WHERE c.id = 2 AND EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id)",
+                "one shard: s2",
+            ),
+            (
+                "correlated the other way round",
+                "SELECT * FROM customers c WHERE c.id = 2 AND EXISTS (SELECT 1 FROM orders o WHERE c.id = o.customer_id)",
+                "one shard: s2",
+            ),
+            (
+                "correlated by a bare name",
+                "SELECT * FROM customers WHERE id = 2 AND EXISTS (SELECT 1 FROM orders WHERE customer_id = id)",
+                "refused",
+            ),
+            (
+                "not correlated",
+                "SELECT * FROM customers c WHERE c.id = 2 AND EXISTS (SELECT 1 FROM orders o WHERE o.id = c.id)",
+                "refused",
+            ),
+            (
+                "under OR",
+                "SELECT * FROM customers c WHERE c.id = 2 OR EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id)",
+                "refused",
+            ),
+            (
+                "the inner key says nothing about the outer rows",
+                "SELECT * FROM customers c WHERE EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id AND o.customer_id = 2)",
+                "refused",
+            ),
+            (
+                "hidden by an inner alias",
+                "SELECT * FROM customers c WHERE c.id = 2 AND EXISTS (SELECT 1 FROM orders c WHERE c.customer_id = c.id)",
+                "refused",
+            ),
+            (
+                "a scalar query",
+                "SELECT (SELECT count(*) FROM orders o WHERE o.customer_id = c.id) FROM customers c WHERE c.id = 2",
+                "one shard: s2",
+            ),
+            ("IN", "SELECT * FROM orders WHERE customer_id IN (SELECT id FROM customers)", "refused"),
+            (
+                "IN, both by key",
+                "SELECT * FROM orders WHERE customer_id = 2 AND id IN (SELECT id FROM customers WHERE id = 2)",
+                "one shard: s2",
+            ),
+            (
+                "= ANY",
+                "SELECT * FROM orders WHERE customer_id = 2 AND id = ANY (SELECT id FROM customers)",
+                "refused",
+            ),
+            ("derived", "SELECT * FROM (SELECT * FROM orders WHERE customer_id = 2) o", "one shard: s2"),
+            (
+                "a condition outside is not seen",
+                "SELECT * FROM (SELECT * FROM orders) o WHERE o.customer_id = 2",
+                "refused",
+            ),
+            (
+                "WITH",
+                "WITH o AS (SELECT * FROM orders WHERE customer_id = 2) SELECT * FROM o",
+                "one shard: s2",
+            ),
+            (
+                "WITH, all rows",
+                "WITH o AS (SELECT * FROM orders) SELECT * FROM o WHERE customer_id = 2",
+                "refused",
+            ),
+            (
+                "a WITH name hides a table",
+                "WITH orders AS (SELECT 1 AS customer_id) SELECT * FROM orders",
+                "one shard: s0",
+            ),
+            (
+                "but not inside itself",
+                "WITH orders AS (SELECT * FROM orders WHERE customer_id = 2) SELECT * FROM orders",
+                "one shard: s2",
+            ),
+            (
+                "unless recursive",
+                "WITH RECURSIVE orders AS (SELECT 1 AS n UNION SELECT n + 1 FROM orders WHERE n < 9) SELECT * FROM orders",
+                "one shard: s0",
+            ),
+            (
+                "and not with a schema",
+                "WITH orders AS (SELECT 1) SELECT * FROM public.orders WHERE customer_id = 2",
+                "one shard: s2",
+            ),
+            (
+                "recursive over a table by key",
+                "WITH RECURSIVE r AS (SELECT id FROM orders WHERE customer_id = 2 UNION SELECT o.id FROM orders o JOIN r ON o.id = r.id WHERE o.customer_id = 2) SELECT * FROM r",
+                "one shard: s2",
+            ),
+            (
+                "UNION of two shards",
+                "SELECT id FROM orders WHERE customer_id = 2 UNION SELECT id FROM orders WHERE customer_id = 3",
+                "refused",
+            ),
+            ("UNION without keys", "SELECT id FROM orders UNION ALL SELECT id FROM customers", "refused"),
+            (
+                "a query in WITH that writes",
+                "WITH d AS (DELETE FROM orders WHERE customer_id = 2 RETURNING *) SELECT * FROM d",
+                "one shard: s2",
+            ),
+            (
+                "that writes everywhere",
+                "WITH d AS (DELETE FROM orders RETURNING *) SELECT * FROM d",
+                "refused",
+            ),
+            (
+                "that writes copies",
+                "WITH d AS (DELETE FROM countries RETURNING *) SELECT * FROM d",
+                "refused",
+            ),
+            (
+                "a query in VALUES",
+                "VALUES ((SELECT count(*) FROM orders WHERE customer_id = 2))",
+                "one shard: s2",
+            ),
+            ("a query in LIMIT", "SELECT * FROM notes LIMIT (SELECT count(*) FROM orders)", "refused"),
+            ("a query in an array", "SELECT ARRAY(SELECT id FROM orders)", "refused"),
+            (
+                "a query in parentheses",
+                "(SELECT * FROM orders WHERE customer_id = 2) ORDER BY id",
+                "one shard: s2",
+            ),
+            ("two in parentheses", "(SELECT * FROM orders)", "refused"),
+        ],
+    );
+}
+
+#[test]
+fn a_union_of_the_shards_answers_is_given_only_where_it_is_the_answer() {
+    let each = "each of s0, s1, s2, s3: union";
+    check(
+        &herd(),
+        &[
+            ("columns", "SELECT id, total * 2 AS double FROM orders WHERE paid AND total > 10", each),
+            (
+                "expressions that depend on the row only",
+                "SELECT abs(total), coalesce(total, 0), CASE WHEN paid THEN 'a' ELSE upper('b') END, total::int, id || 'x' FROM orders WHERE id IN (1, 2) OR total BETWEEN 1 AND 2 OR NOT paid",
+                each,
+            ),
+            (
+                "patterns",
+                "SELECT * FROM customers WHERE name LIKE 'a%' OR email ~* 'x' OR name ILIKE $1",
+                each,
+            ),
+            (
+                "json, arrays, dates",
+                "SELECT name::jsonb ->> 'a', (string_to_array(name, ','))[1], extract(year FROM since), since AT TIME ZONE 'UTC', date_trunc('day', since) FROM customers",
+                each,
+            ),
+            ("a trusted immutable function", "SELECT vat(total) FROM orders", each),
+            ("random is of the row", "SELECT id, random() FROM orders", each),
+            ("set-returning per row", "SELECT id, generate_series(1, 2) FROM orders", each),
+            ("row locks", "SELECT * FROM orders WHERE paid FOR UPDATE SKIP LOCKED", each),
+            ("a reference table", "SELECT * FROM orders o JOIN countries c ON c.name = 'x'", each),
+            ("comma", "SELECT * FROM orders, countries", each),
+            ("before it", "SELECT * FROM countries c CROSS JOIN orders o", each),
+            ("on the nullable side", "SELECT * FROM orders o LEFT JOIN countries c ON c.code = 'x'", each),
+            (
+                "on the preserved side",
+                "SELECT * FROM countries c LEFT JOIN orders o ON c.code = 'x'",
+                "refused",
+            ),
+            ("right", "SELECT * FROM orders o RIGHT JOIN countries c ON c.code = 'x'", "refused"),
+            ("full", "SELECT * FROM orders o FULL JOIN countries c ON c.code = 'x'", "refused"),
+            ("locks of a reference table's copies", "SELECT * FROM orders, countries FOR UPDATE", "refused"),
+            ("locks of the sharded table only", "SELECT * FROM orders, countries FOR UPDATE OF orders", each),
+            ("two sharded tables", "SELECT * FROM orders, customers", "refused"),
+            ("an unlisted table", "SELECT * FROM orders, notes", "refused"),
+            ("a table on one shard", "SELECT * FROM orders, settings", "refused"),
+            ("ORDER BY", "SELECT * FROM orders ORDER BY id", "refused"),
+            ("LIMIT", "SELECT * FROM orders LIMIT 1", "refused"),
+            ("OFFSET", "SELECT * FROM orders OFFSET 1", "refused"),
+            ("FETCH", "SELECT * FROM orders FETCH FIRST ROW ONLY", "refused"),
+            ("DISTINCT", "SELECT DISTINCT paid FROM orders", "refused"),
+            ("DISTINCT ON", "SELECT DISTINCT ON (paid) * FROM orders", "refused"),
+            ("GROUP BY", "SELECT paid, count(*) FROM orders GROUP BY paid", "refused"),
+            ("GROUP BY nothing", "SELECT count(*) FROM orders GROUP BY ()", "refused"),
+            ("HAVING", "SELECT count(*) FROM orders HAVING count(*) > 1", "refused"),
+            ("a window", "SELECT count(*) OVER () FROM orders", "refused"),
+            ("a named window", "SELECT id FROM orders WINDOW w AS (ORDER BY id)", "refused"),
+            ("another aggregate", "SELECT avg(total) FROM orders", "refused"),
+            ("an ordered-set aggregate", "SELECT mode() WITHIN GROUP (ORDER BY id) FROM orders", "refused"),
+            ("an aggregate inside an expression", "SELECT 1 + count(*) FROM orders", "refused"),
+            ("an aggregate beside a column", "SELECT paid, count(*) FROM orders", "refused"),
+            ("an unknown function may be an aggregate", "SELECT percentile(total) FROM orders", "refused"),
+            ("now()", "SELECT now() FROM orders", "refused"),
+            ("CURRENT_TIMESTAMP", "SELECT * FROM customers WHERE since < CURRENT_TIMESTAMP", "refused"),
+            ("current_date", "SELECT * FROM customers WHERE since < current_date", "refused"),
+            ("CURRENT_USER", "SELECT * FROM customers WHERE name = CURRENT_USER", "refused"),
+            ("localtimestamp(0)", "SELECT localtimestamp(0) FROM customers", "refused"),
+            ("age", "SELECT age(since) FROM customers", "refused"),
+            ("'now'", "SELECT * FROM customers WHERE since < 'now'", "refused"),
+            ("'now' with a cast", "SELECT * FROM customers WHERE since < ' NOW '::timestamptz", "refused"),
+            ("'today' with a time", "SELECT * FROM customers WHERE since < 'today 10:00'", "refused"),
+            ("a sentence is no moment", "SELECT * FROM customers WHERE name = 'see you tomorrow'", each),
+            ("a sequence", "SELECT nextval('s'), id FROM orders", "refused"),
+            ("a server's version", "SELECT version() FROM orders", "refused"),
+            ("ctid", "SELECT ctid FROM orders", "refused"),
+            ("xmin", "SELECT o.xmin FROM orders o", "refused"),
+            ("tableoid", "SELECT tableoid::regclass FROM orders", "refused"),
+            ("a name that is looked up", "SELECT 'x'::regclass FROM orders", "refused"),
+            ("TABLESAMPLE", "SELECT * FROM orders TABLESAMPLE SYSTEM (1)", "refused"),
+            ("a function in FROM", "SELECT * FROM orders, generate_series(1, 3)", "refused"),
+            ("INTO", "SELECT * INTO x FROM orders WHERE customer_id = 2", "refused"),
+            ("a view over it", "SELECT * FROM order_totals", "refused"),
+            (
+                "a view over it, with a schema",
+                "SELECT * FROM public.order_totals WHERE customer_id = 2",
+                "refused",
+            ),
+            (
+                "a view over it, in a query inside",
+                "SELECT * FROM notes WHERE id IN (SELECT id FROM order_totals)",
+                "refused",
+            ),
+            ("a user's function", "SELECT refund(2)", "refused"),
+            ("a user's function, quoted", r#"SELECT "refund"(2)"#, "refused"),
+            ("a user's function, with a schema", "SELECT public.refund(2)", "refused"),
+            ("a user's function in FROM", "SELECT * FROM refund(2)", "refused"),
+            (
+                "a user's function, though a key is named",
+                "SELECT refund(id) FROM orders WHERE customer_id = 2",
+                "refused",
+            ),
+            ("a column of that name", "SELECT o.paid FROM orders o", each),
+            (
+                "a function that looks like a column",
+                "SELECT o.refund FROM orders o WHERE customer_id = 2",
+                "refused",
+            ),
+            ("SQL as text", "SELECT query_to_xml('select * from orders', true, true, '')", "refused"),
+            (
+                "SQL as text, for the server's schema",
+                "SELECT * FROM ts_stat('select x from orders')",
+                "refused",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn one_row_from_each_shard_is_combined_where_its_columns_can_be() {
+    check(
+        &herd(),
+        &[
+            ("count(*)", "SELECT count(*) FROM orders", "each of s0, s1, s2, s3: aggregate (count)"),
+            (
+                "all four",
+                "SELECT count(total), sum(total) AS s, min(total), max(total) FROM orders WHERE paid",
+                "each of s0, s1, s2, s3: aggregate (count, sum, min, max)",
+            ),
+            (
+                "of expressions",
+                "SELECT sum(total * 2), pg_catalog.count(*) FROM orders",
+                "each of s0, s1, s2, s3: aggregate (sum, count)",
+            ),
+            (
+                "FILTER",
+                "SELECT count(*) FILTER (WHERE paid) FROM orders",
+                "each of s0, s1, s2, s3: aggregate (count)",
+            ),
+            (
+                "with a reference table",
+                "SELECT count(*) FROM orders o JOIN countries c ON c.code = 'x'",
+                "each of s0, s1, s2, s3: aggregate (count)",
+            ),
+            (
+                "on the shards of a list",
+                "SELECT count(*) FROM orders WHERE customer_id IN (1, 2)",
+                "each of s0, s2: aggregate (count)",
+            ),
+            (
+                "on one shard it is not combined",
+                "SELECT count(*) FROM orders WHERE customer_id = 2",
+                "one shard: s2",
+            ),
+            ("ALL", "SELECT count(ALL id) FROM orders", "each of s0, s1, s2, s3: aggregate (count)"),
+            (
+                "the least of distinct is the least",
+                "SELECT min(DISTINCT id) FROM orders",
+                "each of s0, s1, s2, s3: aggregate (min)",
+            ),
+            ("DISTINCT", "SELECT count(DISTINCT id) FROM orders", "refused"),
+            ("ORDER BY inside", "SELECT sum(total ORDER BY id) FROM orders", "refused"),
+            ("DISTINCT outside", "SELECT DISTINCT count(*) FROM orders", "refused"),
+            ("LIMIT 0", "SELECT count(*) FROM orders LIMIT 0", "refused"),
+            ("another schema's", "SELECT other.count(*) FROM orders", "refused"),
+            ("an argument that differs", "SELECT max(now()) FROM orders", "refused"),
+            ("nested", "SELECT count((SELECT 1 FROM orders LIMIT 1)) FROM orders", "refused"),
+            ("in WITH", "WITH x AS (SELECT count(*) FROM orders) SELECT * FROM x", "refused"),
+        ],
+    );
+}
+
+#[test]
+fn what_names_no_sharded_table_goes_where_its_tables_are() {
+    check(
+        &herd(),
+        &[
+            ("a constant", "SELECT 1", "any shard"),
+            ("pure functions", "SELECT upper('a') || 'b', 1 + 2", "any shard"),
+            ("a parameter", "SELECT $1", "any shard"),
+            ("now()", "SELECT now()", "one shard: s0"),
+            ("CURRENT_USER", "SELECT CURRENT_USER", "one shard: s0"),
+            ("nextval", "SELECT nextval('s')", "one shard: s0"),
+            ("a cast that may read the clock", "SELECT 'now'::timestamptz", "one shard: s0"),
+            ("an unlisted table", "SELECT * FROM notes", "one shard: s0"),
+            (
+                "with everything",
+                "SELECT body, count(*) FROM notes GROUP BY body ORDER BY 2 LIMIT 1",
+                "one shard: s0",
+            ),
+            ("a catalog", "SELECT * FROM pg_catalog.pg_class", "one shard: s0"),
+            ("a catalog without its schema", "SELECT * FROM pg_class", "one shard: s0"),
+            (
+                "the information schema",
+                "SELECT * FROM information_schema.tables WHERE table_name = 'orders'",
+                "one shard: s0",
+            ),
+            ("a function in FROM", "SELECT * FROM generate_series(1, 3)", "one shard: s0"),
+            (
+                "what sqlparser does not know",
+                "SELECT * FROM ROWS FROM (generate_series(1, 3), generate_series(1, 2)) AS x",
+                "one shard: s0",
+            ),
+            ("what nobody knows", "FROBNICATE notes", "one shard: s0"),
+            ("a table on one shard", "SELECT * FROM settings", "one shard: s2"),
+            (
+                "what sqlparser does not know, elsewhere",
+                "SELECT * FROM settings TABLESAMPLE SYSTEM (1) REPEATABLE (2)",
+                "refused",
+            ),
+            ("two on two shards", "SELECT * FROM settings, notes", "refused"),
+            (
+                "a reference table",
+                "SELECT * FROM countries WHERE code = 'x' ORDER BY name LIMIT 1",
+                "any shard",
+            ),
+            (
+                "two",
+                "SELECT count(*), avg(rate) FROM countries c JOIN currencies u USING (code) GROUP BY c.name",
+                "any shard",
+            ),
+            ("what each server would say", "SELECT now(), name FROM countries", "one shard: s0"),
+            ("a lock", "SELECT * FROM countries FOR UPDATE", "one shard: s0"),
+            ("with an unlisted table", "SELECT * FROM countries, notes", "one shard: s0"),
+            ("with a table on one shard", "SELECT * FROM countries, settings", "one shard: s2"),
+            (
+                "with a sharded table by key",
+                "SELECT * FROM countries, orders WHERE customer_id = 2",
+                "one shard: s2",
+            ),
+            (
+                "a table on one shard, and a key there",
+                "SELECT * FROM settings s, orders o WHERE o.customer_id = 2",
+                "one shard: s2",
+            ),
+            (
+                "a table on one shard, and a key elsewhere",
+                "SELECT * FROM settings s, orders o WHERE o.customer_id = 3",
+                "refused",
+            ),
+            (
+                "a bare key beside unknown columns",
+                "SELECT * FROM settings, orders WHERE customer_id = 2",
+                "refused",
+            ),
+            ("a column named like a table", "SELECT orders FROM notes", "one shard: s0"),
+            ("an alias named like a table", "SELECT * FROM notes orders", "refused"),
+            ("a string is no name", "SELECT * FROM notes WHERE body = 'orders'", "one shard: s0"),
+            ("an unterminated string", "SELECT 'orders FROM notes", "one shard: s0"),
+            (
+                "junk that versions read differently",
+                "SELECT * FROM orders WHERE customer_id = 2OR paid",
+                "refused 42601...",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn hints_name_the_shard_by_hand() {
+    check(
+        &herd(),
+        &[
+            ("a shard", "/* pgherd: shard=s3 */ SELECT now()", "one shard: s3"),
+            ("at the end", "SELECT * FROM orders ORDER BY id /* pgherd: shard=s3 */", "one shard: s3"),
+            ("inside", "SELECT /*pgherd: shard=s3*/ refund(2)", "one shard: s3"),
+            ("a key", "/* pgherd: key=2 distribution=customer */ SELECT refund(2)", "one shard: s2"),
+            ("a key of two parts", "/* pgherd: key=c,1 distribution=item */ CALL p()", "one shard: s3"),
+            (
+                "what nobody would plan",
+                "/* pgherd: shard=s1 */ DO $$ BEGIN DELETE FROM orders; END $$",
+                "one shard: s1",
+            ),
+            (
+                "an unknown shard",
+                "/* pgherd: shard=s9 */ SELECT 1",
+                "refused 42704: shard \"s9\" does not exist",
+            ),
+            ("an unknown distribution", "/* pgherd: key=2 distribution=x */ SELECT 1", "refused"),
+            ("not a key", "/* pgherd: key=x distribution=customer */ SELECT 1", "refused"),
+            ("a key alone", "/* pgherd: key=2 */ SELECT 1", "refused"),
+            ("nonsense", "/* pgherd: please */ SELECT 1", "refused"),
+            ("two", "/* pgherd: shard=s1 */ /* pgherd: shard=s1 */ SELECT 1", "refused"),
+            ("an ordinary comment", "/* shard=s3 */ SELECT now()", "one shard: s0"),
+        ],
+    );
+}
