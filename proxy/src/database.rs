@@ -137,7 +137,8 @@ impl Database {
                     dbname: shard.primary.dbname.clone(),
                     user: user.name.clone(),
                     password: password.clone(),
-                    application_name: "pgherd".into(),
+                    // Not this: "pgherd". It is what a client without a name of its own would see.
+                    application_name: String::new(),
                 };
                 let limits = Limits {
                     size: settings.size as usize,

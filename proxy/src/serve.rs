@@ -505,7 +505,7 @@ async fn begin(
         }
         Ok(Err(report)) => {
             let mut out = Vec::new();
-            Report { severity: "FATAL".into(), ..report }.write(&mut out);
+            Report { severity: "FATAL".into(), raw: None, ..report }.write(&mut out);
             session.last_words(&out).await;
             None
         }

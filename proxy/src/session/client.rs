@@ -34,6 +34,8 @@ pub struct Client {
     out: Vec<u8>,
     out_at: usize,
     told: Arc<Told>,
+    /// ParameterStatus messages that pgherd's own statements gave rise to: said ahead of the next ReadyForQuery, as PostgreSQL does.
+    reports: Vec<u8>,
     /// The transaction block failed by pgherd's own verdict: the client sees 'E' whatever a server says.
     pub failed: bool,
     /// The status of the last ReadyForQuery it was sent.
@@ -64,6 +66,7 @@ impl Client {
             out: Vec::new(),
             out_at: 0,
             told,
+            reports: Vec::new(),
             failed: false,
             status: b'I',
         }
@@ -340,6 +343,20 @@ impl Client {
         }
     }
 
+    /// Keeps a ParameterStatus until the next ReadyForQuery.
+    pub fn report(&mut self, body: &[u8]) {
+        pgherd_wire::message::frame(&mut self.reports, b'S', |o| o.extend_from_slice(body));
+    }
+
+    pub fn has_reports(&self) -> bool {
+        !self.reports.is_empty()
+    }
+
+    pub fn say_reports(&mut self) {
+        let reports = std::mem::take(&mut self.reports);
+        self.push(&reports);
+    }
+
     /// Bytes that came with the handshake.
     pub fn preload(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
@@ -366,6 +383,7 @@ impl Client {
     pub fn forget_pending(&mut self) {
         self.out.clear();
         self.out_at = 0;
+        self.reports.clear();
     }
 
     pub fn told(&self) -> &Arc<Told> {

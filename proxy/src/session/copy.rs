@@ -98,7 +98,10 @@ impl Session {
                         other => {
                             self.abandon_copy(&indices).await;
                             let why = format!("unexpected message type 0x{other:02X} during COPY from stdin");
-                            return Ok(Err(Report::error("08P01", why)));
+                            let report = Report::error("08P01", why);
+                            self.client.say(|o| report.write(o));
+                            let why = "terminating connection because protocol synchronization was lost";
+                            self.fatal(Report::fatal("08P01", why))?;
                         }
                     }
                 }

@@ -82,7 +82,7 @@ impl Session {
 
     /// An error of pgherd's own in a batch.
     async fn batch_error(&mut self, report: Report) -> Result<(), End> {
-        self.flush_pending(None).await?;
+        Box::pin(self.flush_pending(None)).await?;
         if self.skipping() {
             // An earlier message failed already: this one was never looked at.
             return Ok(());
@@ -97,29 +97,38 @@ impl Session {
             message::bind(&mut link.out, b"", b"pgherd_no_such_statement", &[], &[], &[]);
             link.expects.push_back(Expect::Abort(bytes));
         } else {
-            self.reply(&bytes, Undo::Nothing);
             if self.block.is_some() {
-                self.client.failed = true;
+                // What was asked before is answered before the block has failed.
+                self.settle().await?;
             }
+            self.reply(&bytes, Undo::Nothing);
+            self.fail_block();
         }
         self.skip = true;
         Ok(())
     }
 
-    fn malformed(&mut self) -> Result<(), End> {
-        self.fatal(Report::fatal("08P01", "invalid message format"))
+    /// Its frame was whole, so nothing is out of step: an error like any other, as in PostgreSQL.
+    async fn malformed(&mut self) -> Result<(), End> {
+        self.batch_error(Report::error("08P01", "invalid message format")).await
     }
 
     pub(super) async fn on_parse(&mut self, body: &[u8]) -> Result<(), End> {
         if self.skipping() {
             return Ok(());
         }
-        let Ok(parse) = message::read_parse(body) else { return self.malformed() };
+        let Ok(parse) = message::read_parse(body) else { return self.malformed().await };
         let tail = &body[parse.name.len() + 1..];
         let Ok(prepared) = self.worker.intern(tail, &parse) else {
             let report = Report::error("22021", "invalid byte sequence for encoding \"UTF8\"");
             return self.batch_error(report).await;
         };
+        if !parse.name.is_empty() && self.statements.contains_key(parse.name) {
+            self.settle_names().await?;
+        }
+        if self.skipping() {
+            return Ok(());
+        }
         if !parse.name.is_empty() && self.statements.contains_key(parse.name) {
             let name = String::from_utf8_lossy(parse.name).into_owned();
             return self
@@ -246,19 +255,8 @@ impl Session {
                     Err(LinkError::End(end)) => return Err(end),
                     Err(LinkError::Refused(report)) => {
                         // Nobody can answer the first of them; the rest is skipped.
-                        for pending in std::mem::take(&mut self.pending).into_iter().rev() {
-                            if let Pending::Parse { name, .. } = pending {
-                                self.statements.remove(&name);
-                            }
-                        }
-                        let mut bytes = Vec::new();
-                        report.write(&mut bytes);
-                        self.reply(&bytes, Undo::Nothing);
-                        if self.block.is_some() {
-                            self.client.failed = true;
-                        }
-                        self.skip = true;
-                        return Ok(());
+                        self.forget_pending();
+                        return self.batch_error(report).await;
                     }
                 }
             }
@@ -283,6 +281,24 @@ impl Session {
         Ok(())
     }
 
+    /// What waits for a server is skipped: it never was.
+    fn forget_pending(&mut self) {
+        for pending in std::mem::take(&mut self.pending).into_iter().rev() {
+            let undo = match pending {
+                Pending::Parse { name, .. } => Undo::Define(name),
+                Pending::Reply(_, undo) => undo,
+                Pending::Describe(_) => Undo::Nothing,
+            };
+            self.undo(undo);
+        }
+    }
+
+    /// A name is about to be judged: what is under way may yet take its definition back.
+    async fn settle_names(&mut self) -> Result<(), End> {
+        self.flush_pending(None).await?;
+        self.settle().await
+    }
+
     /// A shard that can check and describe the statements that wait.
     fn parse_shard(&mut self) -> ShardId {
         let topology = self.topology();
@@ -302,7 +318,13 @@ impl Session {
         if self.skipping() {
             return Ok(());
         }
-        let Ok(bind) = message::read_bind(body) else { return self.malformed() };
+        let Ok(bind) = message::read_bind(body) else { return self.malformed().await };
+        if !self.statements.contains_key(bind.statement) {
+            self.settle_names().await?;
+            if self.skipping() {
+                return Ok(());
+            }
+        }
         let Some(prepared) = self.statements.get(bind.statement).cloned() else {
             let report = if bind.statement.is_empty() {
                 Report::error("26000", "unnamed prepared statement does not exist")
@@ -322,13 +344,13 @@ impl Session {
         if let Some(report) = self.refuses_statements() {
             return self.batch_error(report).await;
         }
-        let Some(statement) = analysis.first() else { return self.malformed() };
+        let Some(statement) = analysis.first() else { return self.malformed().await };
         let plan = if !self.db.sharded {
             Ok(Plan::One(ShardId(0)))
         } else {
             let (mut formats, mut values, mut results) = (Vec::new(), Vec::new(), Vec::new());
             if message::read_bind_tail(bind.tail, &mut formats, &mut values, &mut results).is_err() {
-                return self.malformed();
+                return self.malformed().await;
             }
             let params = Params { values: &values, formats: &formats, types: &prepared.types };
             statement.template.plan(&topology, &prepared.sql, &statement.literals, params)
@@ -346,7 +368,11 @@ impl Session {
             Some(shard) if !(self.db.sharded && statement.template.ddl) => {
                 let index = match self.link_for(shard).await {
                     Ok(index) => index,
-                    Err(LinkError::Refused(report)) => return self.batch_error(report).await,
+                    Err(LinkError::Refused(report)) => {
+                        // Not this: ask for a server once more, for the Parse before it. The client was refused, or cancelled.
+                        self.forget_pending();
+                        return self.batch_error(report).await;
+                    }
                     Err(LinkError::End(end)) => return Err(end),
                 };
                 if self.skipping() {
@@ -387,10 +413,24 @@ impl Session {
         if self.skipping() {
             return Ok(());
         }
-        let Some((&target, name)) = body.split_first() else { return self.malformed() };
-        let Some((0, name)) = name.split_last() else { return self.malformed() };
+        let Some((&target, name)) = body.split_first() else { return self.malformed().await };
+        let Some((0, name)) = name.split_last() else { return self.malformed().await };
+        if !matches!(target, b'S' | b'P') {
+            let why = format!("invalid DESCRIBE message subtype {target}");
+            return self.batch_error(Report::error("08P01", why)).await;
+        }
         if target == b'S' {
+            if !self.statements.contains_key(name) {
+                self.settle_names().await?;
+                if self.skipping() {
+                    return Ok(());
+                }
+            }
             let Some(prepared) = self.statements.get(name).cloned() else {
+                if name.is_empty() {
+                    let report = Report::error("26000", "unnamed prepared statement does not exist");
+                    return self.batch_error(report).await;
+                }
                 let name = String::from_utf8_lossy(name).into_owned();
                 return self
                     .batch_error(Report::error(
@@ -444,7 +484,7 @@ impl Session {
             return Ok(());
         }
         let mut fields = pgherd_wire::frame::Fields::new(body);
-        let (Ok(name), Ok(rows)) = (fields.cstr(), fields.u32()) else { return self.malformed() };
+        let (Ok(name), Ok(rows)) = (fields.cstr(), fields.u32()) else { return self.malformed().await };
         let Some(portal) = self.portals.get(name).cloned() else {
             let name = String::from_utf8_lossy(name).into_owned();
             return self
@@ -454,7 +494,7 @@ impl Session {
         let prepared = portal.prepared;
         let topology = self.topology();
         let analysis = self.analysis(&topology, &prepared);
-        let Some(statement) = analysis.first() else { return self.malformed() };
+        let Some(statement) = analysis.first() else { return self.malformed().await };
         let template = &*statement.template;
         match portal.place {
             Place::Local => {
@@ -533,9 +573,7 @@ impl Session {
                     }
                     Err(report) => {
                         self.client.say(|o| report.write(o));
-                        if self.block.is_some() {
-                            self.client.failed = true;
-                        }
+                        self.fail_block();
                         self.skip = true;
                         Ok(())
                     }
@@ -548,8 +586,12 @@ impl Session {
         if self.skipping() {
             return Ok(());
         }
-        let Some((&target, name)) = body.split_first() else { return self.malformed() };
-        let Some((0, name)) = name.split_last() else { return self.malformed() };
+        let Some((&target, name)) = body.split_first() else { return self.malformed().await };
+        let Some((0, name)) = name.split_last() else { return self.malformed().await };
+        if !matches!(target, b'S' | b'P') {
+            let why = format!("invalid CLOSE message subtype {target}");
+            return self.batch_error(Report::error("08P01", why)).await;
+        }
         if target == b'S' {
             // Only the client's name goes: other clients share the statement on the server.
             let undo = match self.statements.remove(name) {
@@ -636,7 +678,7 @@ impl Session {
                 self.describe_fans().await?;
             }
         }
-        self.pending.clear();
+        self.forget_pending();
         let skipped = std::mem::take(&mut self.skip);
         if self.block.as_ref().is_some_and(|b| !b.explicit) {
             // The batch reached several shards: its end is a commit over all of them.

@@ -413,6 +413,14 @@ impl Link {
                     }
                 }
             }
+            if head.kind == b'Z'
+                && whole
+                && client.has_reports()
+                && !matches!(self.expects.front(), Some(Expect::Unit(_)))
+            {
+                skip_to!(at);
+                client.say_reports();
+            }
             // These are understood, so they must be whole.
             let understood = matches!(head.kind, b'Z' | b'S' | b'1' | b'2' | b'3')
                 || match self.expects.front() {
@@ -494,8 +502,12 @@ impl Link {
         // May come at any time, asked for or not.
         match kind {
             b'S' => {
-                let forward = client.note_parameter(&self.block[body]);
-                return Ok(forward);
+                let news = client.note_parameter(&self.block[body.clone()]);
+                if news && matches!(self.expects.front(), Some(Expect::Unit(_) | Expect::Own)) {
+                    client.report(&self.block[body]);
+                    return Ok(false);
+                }
+                return Ok(news);
             }
             b'N' => {
                 return Ok(!matches!(

@@ -56,6 +56,9 @@ const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks at a client whose stream ended while it is owed a reply.
 const HALF_CLOSED_LOOK: Duration = Duration::from_millis(50);
 
+/// Between two cancel requests for a statement whose client went away.
+const CANCEL_AGAIN: Duration = Duration::from_millis(200);
+
 /// Why the session ends.
 #[derive(Debug)]
 pub enum End {
@@ -380,6 +383,8 @@ impl Session {
             }
             self.after_replies()?;
             if self.links.iter().all(Link::quiet) {
+                // What is asked from here on needs a Flush of its own.
+                self.links.iter_mut().for_each(|l| l.flush_asked = false);
                 return Ok(());
             }
             if self.client.gone {
@@ -399,18 +404,12 @@ impl Session {
 
     /// Carries out what replies brought with them: undone definitions, failures, schema changes, lost servers.
     fn after_replies(&mut self) -> Result<(), End> {
-        for link in &mut self.links {
-            for undo in link.undone.drain(..) {
-                match undo {
-                    Undo::Nothing => {}
-                    Undo::Define(name) => {
-                        self.statements.remove(&name);
-                    }
-                    Undo::Restore(name, statement) => {
-                        self.statements.insert(name, statement);
-                    }
-                }
+        for i in 0..self.links.len() {
+            for undo in std::mem::take(&mut self.links[i].undone) {
+                self.undo(undo);
             }
+        }
+        for link in &mut self.links {
             if link.ddl_done {
                 link.ddl_done = false;
                 self.db.schema_changed();
@@ -515,6 +514,7 @@ impl Session {
             _ => b'I',
         };
         self.client.status = status;
+        self.client.say_reports();
         self.client.say(|o| message::ready_for_query(o, status));
     }
 
@@ -572,8 +572,30 @@ impl Session {
                 link.in_block = false;
                 self.client.failed = false;
             }
-            (Some(_), status) if link.in_block => self.client.failed = status == b'E',
+            (Some(block), status) if link.in_block => {
+                self.client.failed = status == b'E' || block.verdict || block.doomed;
+            }
             _ => {}
+        }
+    }
+
+    fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Nothing => {}
+            Undo::Define(name) => {
+                self.statements.remove(&name);
+            }
+            Undo::Restore(name, statement) => {
+                self.statements.insert(name, statement);
+            }
+        }
+    }
+
+    /// An error of pgherd's own: the block has failed, if there is one.
+    fn fail_block(&mut self) {
+        if let Some(block) = &mut self.block {
+            block.verdict = true;
+            self.client.failed = true;
         }
     }
 
@@ -790,6 +812,11 @@ impl Session {
                 if link.copying {
                     message::copy_fail(&mut link.out, "the client went away");
                 }
+                if link.unsynced && !link.skipping {
+                    // Without its Sync the batch is not to be committed: a statement that cannot exist makes it fail.
+                    message::bind(&mut link.out, b"", b"pgherd_no_such_statement", &[], &[], &[]);
+                    link.expects.push_back(Expect::Abort(Vec::new()));
+                }
                 if link.unsynced || link.skipping {
                     link.out.extend_from_slice(message::SYNC);
                     link.expects.push_back(Expect::Sync);
@@ -798,7 +825,12 @@ impl Session {
                 }
             }
             let all: Vec<usize> = (0..self.links.len()).collect();
-            self.run_units(&all).await;
+            // A cancel that overtakes its query strikes nothing: asked again until the server answers.
+            while tokio::time::timeout(CANCEL_AGAIN, self.run_units(&all)).await.is_err() {
+                for link in self.links.iter().filter(|l| l.broken.is_none() && !l.quiet()) {
+                    let _ = link.server.cancel.cancel().await;
+                }
+            }
             for link in &mut self.links {
                 if link.broken.is_none() && (link.in_block || link.status != b'I') {
                     link.send_unit("ROLLBACK", Unit::Quiet);

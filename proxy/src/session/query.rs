@@ -26,14 +26,15 @@ impl Session {
             return Ok(());
         }
         let Some((0, raw)) = body.split_last() else {
-            return self.fatal(Report::fatal("08P01", "invalid string in message"));
+            self.flush_pending(None).await?;
+            return self.end_query(Err(Report::error("08P01", "invalid string in message"))).await;
         };
-        if raw.contains(&0) {
-            return self.fatal(Report::fatal("08P01", "invalid message format"));
-        }
         self.flush_pending(None).await?;
         if self.skipping() {
             return Ok(());
+        }
+        if raw.contains(&0) {
+            return self.end_query(Err(Report::error("08P01", "invalid message format"))).await;
         }
         // A simple query destroys the unnamed statement and portal.
         self.statements.remove(&b""[..]);
@@ -57,7 +58,8 @@ impl Session {
         let statements = self.worker.analyze(&topology, sql);
         match &statements[..] {
             [statement] => self.query_one(raw, text_of(sql, statement), statement).await,
-            _ if !self.db.sharded => {
+            // A server that does not know that the block has failed must not run the string.
+            _ if !self.db.sharded && !self.block.as_ref().is_some_and(|b| b.verdict) => {
                 for statement in &statements {
                     if let Some(effect) = statement.template.effect {
                         self.pin(effect);
@@ -258,7 +260,7 @@ impl Session {
             Ok(tag) => self.client.say(|o| message::command_complete(o, &tag)),
             Err(report) => {
                 if self.block.as_ref().is_some_and(|b| b.explicit) {
-                    self.client.failed = true;
+                    self.fail_block();
                 } else if self.block.is_some() {
                     let _ = self.roll_back().await;
                 } else if self.links.iter().any(|l| l.unsynced) {
@@ -308,7 +310,12 @@ impl Session {
             | Kind::RollbackTo(_)
             | Kind::Release(_) => {
                 let outcome = self.control(&template.kind).await?;
-                return Ok(outcome.map(|o| o.map(str::to_owned)));
+                // START TRANSACTION is BEGIN by another name, and says so.
+                let named = |tag: &'static str| match tag {
+                    "BEGIN" if starts_with_start(text) => "START TRANSACTION".to_owned(),
+                    tag => tag.to_owned(),
+                };
+                return Ok(outcome.map(|o| o.map(named)));
             }
             _ => {}
         }
@@ -373,6 +380,13 @@ impl Session {
         };
         Ok(Some(outcome))
     }
+}
+
+/// The first word, comments aside, is START: BEGIN cannot be followed by it.
+fn starts_with_start(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphabetic())
+        .find(|word| word.eq_ignore_ascii_case("start") || word.eq_ignore_ascii_case("begin"))
+        .is_some_and(|word| word.eq_ignore_ascii_case("start"))
 }
 
 /// One server's plan as a fan of one, for what must be waited for.

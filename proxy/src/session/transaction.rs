@@ -33,6 +33,8 @@ pub struct Block {
     pub ddl: bool,
     /// A participant was lost: only ROLLBACK is possible.
     pub doomed: bool,
+    /// pgherd itself said an error in it, which no server knows of: it has failed whatever they say.
+    pub verdict: bool,
     /// What the next statement is told about that.
     pub loss: Option<Report>,
     /// The schema as this transaction sees it.
@@ -58,6 +60,7 @@ impl Block {
             settings_changed: false,
             ddl: false,
             doomed: false,
+            verdict: false,
             loss: None,
             topology: None,
         }
@@ -181,8 +184,8 @@ impl Session {
             Kind::RollbackTo(name) => self.rollback_to(name).await?,
             _ => return Ok(None),
         };
-        if outcome.is_err() && self.block.is_some() {
-            self.client.failed = true;
+        if outcome.is_err() {
+            self.fail_block();
         }
         Ok(Some(outcome))
     }
@@ -251,6 +254,7 @@ impl Session {
                 link.expects.push_back(Expect::Unit(Unit::Quiet));
                 link.unsynced = false;
                 link.skipping = false;
+                link.flush_asked = false;
             }
         }
     }
@@ -317,6 +321,7 @@ impl Session {
         self.client.failed = false;
         let mut restored = None;
         if let Some(block) = &mut self.block {
+            block.verdict = false;
             block.prologue.truncate(at + 1);
             if let Some(Prologue::Savepoint { settings, .. }) = block.prologue.last() {
                 restored = Some(settings.clone());
@@ -671,7 +676,14 @@ impl Session {
         text: &str,
         statement: &SetStatement,
     ) -> Result<Result<&'static str, Report>, End> {
-        self.settle().await?;
+        if let Err(e) = self.take_batch_in().await {
+            return match e {
+                LinkError::Refused(report) => Ok(Err(report)),
+                LinkError::End(end) => Err(end),
+            };
+        }
+        // A server's own RESET would go back to what pgherd logged in with.
+        let sql = self.reset_sql(text, statement);
         let participants = self.links.iter().any(|l| l.in_block);
         let target = if participants {
             self.sync_links();
@@ -687,7 +699,7 @@ impl Session {
             }
         };
         for &i in &target {
-            self.links[i].send_unit(text, Unit::Quiet);
+            self.links[i].send_unit(&sql, Unit::Quiet);
         }
         self.run_units(&target).await;
         let mut result = Ok(());
@@ -719,9 +731,38 @@ impl Session {
         Ok(result.map(|()| tag))
     }
 
+    /// SET in a pipeline belongs to the transaction of what ran before it there, and is taken back with it.
+    async fn take_batch_in(&mut self) -> Result<(), LinkError> {
+        self.settle().await?;
+        if self.block.is_none() && self.links.iter().any(|l| l.unsynced) {
+            self.batch_to_block().await?;
+        }
+        Ok(())
+    }
+
+    /// RESET goes back to what the client said at startup, which no server knows.
+    fn reset_sql(&self, text: &str, statement: &SetStatement) -> String {
+        let nothing = Settings::default();
+        match statement {
+            SetStatement::Set { name, value: None } | SetStatement::Reset { name } => {
+                let Some(value) = self.startup.get(name) else { return text.to_owned() };
+                let mut one = Settings::default();
+                one.put(name, value.clone());
+                one.sql_from(Some(&nothing))
+            }
+            SetStatement::ResetAll => format!("RESET ALL;{}", self.startup.sql_from(Some(&nothing))),
+            SetStatement::Set { .. } => text.to_owned(),
+        }
+    }
+
     /// SET LOCAL, SET CONSTRAINTS, SET TRANSACTION: on every participant, and on those that join later.
     pub(super) async fn set_local(&mut self, text: &str) -> Result<Result<String, Report>, End> {
-        self.settle().await?;
+        if let Err(e) = self.take_batch_in().await {
+            return match e {
+                LinkError::Refused(report) => Ok(Err(report)),
+                LinkError::End(end) => Err(end),
+            };
+        }
         if !self.links.iter().any(|l| l.in_block) {
             if let Err(e) = self.link_for(self.any_shard()).await {
                 return match e {
@@ -754,6 +795,16 @@ impl Session {
             block.prologue.push(Prologue::Statement(text.trim().trim_end_matches(';').to_owned()));
         }
         self.purge_broken();
+        if result.is_ok() && self.block.is_none() {
+            // The server said so too, to us.
+            let what = match text.split_ascii_whitespace().nth(1).map(str::to_ascii_uppercase).as_deref() {
+                Some("LOCAL") => "SET LOCAL",
+                Some("CONSTRAINTS") => "SET CONSTRAINTS",
+                _ => "SET TRANSACTION",
+            };
+            let warning = Report::warning("25P01", format!("{what} can only be used in transaction blocks"));
+            self.client.say(|o| warning.write(o));
+        }
         Ok(result.map(|()| tag))
     }
 }
