@@ -1,1 +1,13 @@
 //! The program against real PostgreSQL servers and real drivers.
+//!
+//! [`Stage`]: a herd of servers with `pgherd serve` in front of it, each of which a test may kill and restart.
+//! [`load`]: clients that keep books about what they were told. [`psql`]: a psql that a test talks to.
+//!
+//! Invariant: what a stage started ends with it, and with the test that holds it.
+
+pub mod load;
+pub mod psql;
+mod stage;
+pub mod torment;
+
+pub use stage::{SHARDS, Stage, StageOptions, Totals, until};
