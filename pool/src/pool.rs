@@ -87,6 +87,8 @@ pub struct Pool<S> {
     /// Connections of an earlier generation are closed when they come back.
     generation: AtomicU32,
     retired: AtomicBool,
+    /// Whether `shared.failing` is set, for those who only want to know that.
+    unreachable: AtomicBool,
     parked: AtomicUsize,
     shared: Mutex<Shared<S>>,
 }
@@ -201,6 +203,7 @@ impl<S: Default + Send + 'static> Pool<S> {
             waiting: AtomicUsize::new(0),
             generation: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
             shared: Mutex::new(Shared {
                 open: 0,
@@ -309,6 +312,11 @@ impl<S: Default + Send + 'static> Pool<S> {
 
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// The last attempt to open a connection failed. A hint: whoever may choose another server should.
+    pub fn unreachable(&self) -> bool {
+        self.unreachable.load(Ordering::Relaxed)
     }
 
     pub fn limits(&self) -> &Limits {
@@ -708,6 +716,7 @@ impl<S: Default + Send + 'static> Opening<S> {
         let place = self.place.take().expect("a place is given away once, here, and the task ends");
         let mut shared = lock(&self.pool.shared);
         if let Some(failing) = shared.failing.take() {
+            self.pool.unreachable.store(false, Ordering::Relaxed);
             tracing::info!(
                 host = %self.pool.target.host,
                 port = self.pool.target.port,
@@ -767,6 +776,7 @@ impl<S: Default + Send + 'static> Opening<S> {
             other => (other, Next::Leave),
         };
         shared.failing = Some(Failing { last: error.clone(), delay, until, prober });
+        self.pool.unreachable.store(true, Ordering::Relaxed);
         drop(shared);
         for waiter in told {
             // A waiter that is gone needs no answer.

@@ -17,6 +17,10 @@ use crate::session::settings::literal;
 /// How long the attempt to insert a decision row waits for its owner.
 const OWNER_LOCK_TIMEOUT: &str = "200ms";
 
+/// A transaction prepared less than this ago is left to its owner: to finish it under the owner's hands would only cost both,
+/// and the owner could not say when its rows are to be seen.
+const OWNER_TIME: &str = "1 second";
+
 /// A decision that nobody forgot by itself is looked at after this: its owner may still be finishing.
 const DECISION_AGE: &str = "30 seconds";
 
@@ -51,7 +55,8 @@ impl Resolver {
                 self.prepared.insert(shard);
             }
             let sql = format!(
-                "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, {})",
+                "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, {})
+                 AND prepared < pg_catalog.clock_timestamp() - interval '{OWNER_TIME}'",
                 literal(&prefix)
             );
             let Ok(rows) = shards.rows(shard, &sql).await else { continue };

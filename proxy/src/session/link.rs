@@ -445,6 +445,11 @@ impl Link {
             }
             let body = at + HEADER_BYTES..at + head.total().min(available);
             let forward = self.take_frame(head.kind, body, client)?;
+            if self.broken.is_some() {
+                // The server's last word, with nobody asking: `fail` has closed the block, what stood before is the client's.
+                client.push(&self.block[run..at]);
+                return Ok(());
+            }
             if whole {
                 if forward {
                     at += head.total();

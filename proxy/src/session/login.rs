@@ -71,10 +71,14 @@ impl Session {
         if let Some(link) = self.links.first() {
             return link.shard;
         }
-        if !self.db.sharded || self.block.is_some() {
+        if !self.db.sharded {
             return ShardId(0);
         }
-        ShardId(self.worker.turn(self.db.config.shards.len()) as u16)
+        let count = self.db.config.shards.len();
+        let first = if self.block.is_some() { 0 } else { self.worker.turn(count) };
+        // One that is known to be away is nobody's concern as long as another one will do.
+        let mut order = (0..count).map(|n| ShardId(((first + n) % count) as u16));
+        order.find(|&shard| !self.pools.shard(shard).unreachable()).unwrap_or(ShardId(first as u16))
     }
 
     /// From now on the session keeps its servers: something lives in them that is nobody else's.

@@ -128,12 +128,12 @@ impl Block {
     }
 
     /// SET TRANSACTION inside the block.
-    fn note_isolation(&mut self, text: &str) {
+    fn note_isolation(&mut self, text: &str, wrote: bool) {
         let words: Vec<String> = text.split_whitespace().map(str::to_ascii_lowercase).collect();
         let says =
             |mode: &str| words.windows(2).any(|w| w[0] == "read" && w[1].trim_matches([',', ';']) == mode);
         if words.iter().any(|w| w == "transaction") {
-            if says("only") {
+            if says("only") && !wrote {
                 self.begin.read_only = Some(true);
             } else if says("write") {
                 self.begin.read_only = Some(false);
@@ -426,11 +426,18 @@ impl Session {
     /// What the server said, or 08007 when the outcome is not known.
     pub(super) async fn commit(&mut self) -> Outcome {
         if self.client.failed || self.block.as_ref().is_some_and(|b| b.doomed) {
+            // Not this: the tag alone. A server lost between two statements was no news to the client yet, and
+            // drivers take COMMIT for done unless it is answered with an error.
+            let untold = self.block.as_mut().and_then(|b| b.loss.take());
             self.roll_back().await?;
-            return Ok("ROLLBACK");
+            return untold.map_or(Ok("ROLLBACK"), |loss| {
+                let detail = "A server that took part was lost; the transaction is rolled back.";
+                Err(loss.detail(detail).hint("Run the transaction again."))
+            });
         }
         self.sync_links();
-        let read_only = self.block.as_ref().is_some_and(|b| b.read_only(&self.settings));
+        // As it was at BEGIN: a transaction may write, and be declared read-only afterwards.
+        let read_only = self.block.as_ref().is_some_and(|b| b.read_only(&b.settings_before));
         let writers: Vec<usize> = (0..self.links.len())
             .filter(|&i| self.links[i].in_block && self.links[i].wrote && !read_only)
             .collect();
@@ -477,8 +484,13 @@ impl Session {
         let gid = literal(&plain_gid);
 
         // 1. The decision row, uncommitted: from now on a resolver that asks is kept waiting.
-        self.links[decider]
-            .send_unit(&format!("INSERT INTO pgherd.decisions (gid) VALUES ({gid})"), Unit::Quiet);
+        // On disk before anybody carries it out, even where synchronous_commit is off: a server that is killed must not
+        // forget what it decided.
+        let decision = format!(
+            "INSERT INTO pgherd.decisions (gid) SELECT {gid} WHERE pg_catalog.current_setting('synchronous_commit') <> 'off' \
+             OR pg_catalog.set_config('synchronous_commit', 'local', true) IS NOT NULL"
+        );
+        self.links[decider].send_unit(&decision, Unit::Quiet);
         fault::point("commit.decision.sent");
         self.run_units(&[decider]).await;
         if let Err(report) = self.unit_result(decider) {
@@ -575,6 +587,10 @@ impl Session {
         let mut finished = true;
         for &i in &prepared {
             if let Err(report) = self.unit_result(i) {
+                // undefined_object: a resolver was faster, and there is but one way to finish it.
+                if report.sqlstate == "42704" {
+                    continue;
+                }
                 finished = false;
                 tracing::warn!(
                     shard = %self.db.shard_name(self.links[i].shard),
@@ -788,10 +804,11 @@ impl Session {
                 Err(_) => {}
             }
         }
+        let wrote = self.links.iter().any(|l| l.in_block && l.wrote);
         if result.is_ok()
             && let Some(block) = &mut self.block
         {
-            block.note_isolation(text);
+            block.note_isolation(text, wrote);
             block.prologue.push(Prologue::Statement(text.trim().trim_end_matches(';').to_owned()));
         }
         self.purge_broken();
