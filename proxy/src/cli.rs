@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -35,7 +36,7 @@ pub fn main() -> ExitCode {
         Command::Check { file } => match pgherd_config::load(&file) {
             Ok(config) => {
                 let shards: usize = config.databases.iter().map(|d| d.shards.len()).sum();
-                println!("{}: good ({} databases, {shards} shards)", file.display(), config.databases.len());
+                println!("{}: good (databases: {}, shards: {shards})", file.display(), config.databases.len());
                 ExitCode::SUCCESS
             }
             Err(problems) => {
@@ -50,8 +51,8 @@ pub fn main() -> ExitCode {
 
 fn serve(file: &std::path::Path) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PGHERD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,tokio_postgres=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
     let config = match pgherd_config::load(file) {
         Ok(config) => config,
         Err(problems) => {

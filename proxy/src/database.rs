@@ -59,6 +59,8 @@ pub struct UserPools {
     pub gate: Arc<Gate>,
     /// What a fresh server connection of this user reports.
     told: Mutex<Option<Arc<Told>>>,
+    /// default_transaction_isolation of this user on the servers.
+    default_isolation: std::sync::OnceLock<String>,
     /// Startup settings that a server has accepted, with what it reported for them.
     accepted: dashmap::DashMap<String, Arc<Told>>,
 }
@@ -86,6 +88,15 @@ impl UserPools {
 
     pub fn set_told(&self, told: Arc<Told>) {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+
+    pub fn set_default_isolation(&self, level: String) {
+        let _ = self.default_isolation.set(level);
+    }
+
+    /// `None` before the first login.
+    pub fn default_isolation(&self) -> Option<&str> {
+        self.default_isolation.get().map(String::as_str)
     }
 
     pub fn accepted(&self, settings: &str) -> Option<Arc<Told>> {
@@ -156,6 +167,7 @@ impl Database {
                 shards,
                 gate,
                 told: Mutex::default(),
+                default_isolation: std::sync::OnceLock::new(),
                 accepted: dashmap::DashMap::new(),
             };
             pools.insert(user.name.clone(), Arc::new(user_pools));

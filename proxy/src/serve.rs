@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use pgherd_config::{Config, Listen};
 use pgherd_wire::Stream;
-use pgherd_wire::message::Report;
+use pgherd_wire::frame;
+use pgherd_wire::message::{self, Report};
 use pgherd_wire::stream::Detached;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
@@ -157,9 +158,15 @@ fn wait_for_signal(shared: &Shared) {
             tracing::error!("signals cannot be watched");
             return std::future::pending().await;
         };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return std::future::pending().await };
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = hangup.recv() => {
+                    tracing::warn!("SIGHUP: reloading the configuration is not supported yet; the running one is unchanged");
+                }
+            }
         }
         tracing::info!("stopping");
     });
@@ -464,7 +471,10 @@ async fn learn_parameters(
     // Any shard will do when the first is away.
     for (shard, pool) in pools.all().iter().enumerate() {
         match pool.checkout(worker.id).await {
-            Ok(server) => {
+            Ok(mut server) => {
+                let isolation = default_isolation(&mut server.stream).await;
+                let isolation = isolation.ok_or_else(|| Report::fatal("08006", "a server was lost during the login"))?;
+                pools.set_default_isolation(isolation);
                 let told = server.parameters.iter().map(|(n, v)| (n.into(), v.into())).collect();
                 pool.checkin(worker.id, server);
                 return Ok(Arc::new(told));
@@ -482,6 +492,33 @@ async fn learn_parameters(
         }
     }
     Err(last.unwrap_or_else(|| Report::fatal("XX000", "the database has no shard")))
+}
+
+/// What a transaction's isolation level is on this server when nobody says. The connection is fresh or idle, and idle again afterwards.
+async fn default_isolation(stream: &mut Stream) -> Option<String> {
+    let mut out = Vec::new();
+    message::query(&mut out, "SHOW default_transaction_isolation");
+    stream.write_all(&out).await.ok()?;
+    let (mut buffer, mut level) = (Vec::new(), None);
+    loop {
+        while let Some(head) = frame::header(&buffer).ok()?.filter(|head| buffer.len() >= head.total()) {
+            let body = &buffer[frame::HEADER_BYTES..head.total()];
+            if head.kind == b'D' {
+                let mut values = Vec::new();
+                message::read_data_row(body, &mut values).ok()?;
+                level = Some(String::from_utf8_lossy(values.first().copied().flatten()?).into_owned());
+            } else if head.kind == b'Z' {
+                return level;
+            }
+            buffer.drain(..head.total());
+        }
+        let mut some = [0; 1024];
+        let n = stream.read(&mut some).await.ok()?;
+        if n == 0 || buffer.len() > 64 * 1024 {
+            return None;
+        }
+        buffer.extend_from_slice(&some[..n]);
+    }
 }
 
 /// The session begins: what the client set at startup is checked, then it is welcomed.

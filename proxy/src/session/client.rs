@@ -31,6 +31,8 @@ pub struct Client {
     pub eof: bool,
     /// Nothing can be written to it any more.
     pub gone: bool,
+    /// Before it is welcomed: what servers say is noted and not passed on.
+    pub hushed: bool,
     out: Vec<u8>,
     out_at: usize,
     told: Arc<Told>,
@@ -63,6 +65,7 @@ impl Client {
             copy_left: 0,
             eof: false,
             gone: false,
+            hushed: false,
             out: Vec::new(),
             out_at: 0,
             told,
@@ -200,7 +203,7 @@ impl Client {
 
     /// Appends bytes for the client.
     pub fn push(&mut self, bytes: &[u8]) {
-        if !self.gone {
+        if !self.gone && !self.hushed {
             self.out.extend_from_slice(bytes);
         }
     }
@@ -208,14 +211,14 @@ impl Client {
     /// Appends what `write` writes.
     pub fn say(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.out);
-        if self.gone {
+        if self.gone || self.hushed {
             self.out.clear();
         }
     }
 
     /// Sends bytes on, straight from the caller's block when nothing waits before them.
     pub fn forward(&mut self, cx: &mut Context<'_>, mut bytes: &[u8]) {
-        if self.gone {
+        if self.gone || self.hushed {
             return;
         }
         if self.out_at < self.out.len() && bytes.len() <= BLOCK_BYTES {
@@ -377,13 +380,6 @@ impl Client {
 
     pub fn set_told(&mut self, told: Arc<Told>) {
         self.told = told;
-    }
-
-    /// Drops what was not written yet.
-    pub fn forget_pending(&mut self) {
-        self.out.clear();
-        self.out_at = 0;
-        self.reports.clear();
     }
 
     pub fn told(&self) -> &Arc<Told> {

@@ -422,7 +422,7 @@ impl Link {
                 client.say_reports();
             }
             // These are understood, so they must be whole.
-            let understood = matches!(head.kind, b'Z' | b'S' | b'1' | b'2' | b'3')
+            let understood = matches!(head.kind, b'Z' | b'S' | b'E' | b'1' | b'2' | b'3')
                 || match self.expects.front() {
                     Some(Expect::Unit(unit)) => match head.kind {
                         b'C' | b'E' | b'T' | b'G' | b'H' | b't' => true,
@@ -444,6 +444,18 @@ impl Link {
                 break;
             }
             let body = at + HEADER_BYTES..at + head.total().min(available);
+            if head.kind == b'E'
+                && whole
+                && (self.expects.is_empty() || ends_the_session(&self.block[body.clone()]))
+            {
+                // The server's last words. Not this: pass them on and report the loss as well. The client gets one error, made
+                // from these words, and its session lives on.
+                let report = Report::read(&self.block[body]);
+                skip_to!(at);
+                client.poll_flush(cx);
+                self.fail(Broken::Lost(Some(report)));
+                return Ok(());
+            }
             let forward = self.take_frame(head.kind, body, client)?;
             if self.broken.is_some() {
                 // The server's last word, with nobody asking: `fail` has closed the block, what stood before is the client's.
@@ -531,11 +543,6 @@ impl Link {
                 self.status = self.status_of(&body)?;
                 self.block[body.start] = client.ready(self.status);
                 return Ok(true);
-            }
-            if kind == b'E' {
-                let report = Report::read(&self.block[body]);
-                self.fail(Broken::Lost(Some(report)));
-                return Ok(false);
             }
             return Err(format!("message {:?} that nobody asked for", kind as char));
         };
@@ -797,6 +804,11 @@ impl Link {
             other => Err(format!("message {:?} in reply to a statement", other as char)),
         }
     }
+}
+
+/// Whether an ErrorResponse is FATAL or PANIC, by its field that is never translated (since PostgreSQL 9.6).
+fn ends_the_session(body: &[u8]) -> bool {
+    body.split(|&b| b == 0).any(|field| matches!(field, b"VFATAL" | b"VPANIC"))
 }
 
 /// Signature, flags, and the length of an extension with the extension itself (copyto.c).

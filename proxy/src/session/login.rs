@@ -32,14 +32,24 @@ impl Session {
             self.client.set_told(told);
             return Ok(());
         }
-        let name = self.settings.clone();
+        // ParameterStatus messages come for the client; it gets them with its welcome, all in one.
+        self.client.hushed = true;
+        let result = self.try_settings().await;
+        self.client.hushed = false;
+        result?;
+        let told: Arc<Told> = self.client.told().clone();
+        self.pools.accept(key, told);
+        Ok(())
+    }
+
+    async fn try_settings(&mut self) -> Result<(), Report> {
         self.settings = Arc::default();
         let index = match self.join(ShardId(0)).await {
             Ok(index) => index,
             Err(LinkError::Refused(report)) => return Err(report),
             Err(LinkError::End(_)) => return Err(Report::fatal("08006", "the client is gone")),
         };
-        self.settings = name;
+        self.settings = self.startup.clone();
         let sql = self.settings.sql_from(Some(&Default::default()));
         self.links[index].send_unit(&sql, Unit::Quiet);
         self.run_units(&[index]).await;
@@ -47,12 +57,7 @@ impl Session {
         self.links[index].server.state.settings = result.is_ok().then(|| self.settings.clone());
         self.purge_broken();
         self.release_all();
-        // ParameterStatus messages came for the client; it gets them with its welcome, all in one.
-        self.client.forget_pending();
-        result?;
-        let told: Arc<Told> = self.client.told().clone();
-        self.pools.accept(key, told);
-        Ok(())
+        result.map(drop)
     }
 
     pub async fn welcome(&mut self, key: CancelKey) {

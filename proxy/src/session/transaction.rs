@@ -100,16 +100,16 @@ impl Block {
     }
 
     /// Whether a second shard may not join: its snapshot would be of another moment.
-    pub fn refuses_second_shard(&self, settings: &Settings) -> Option<Report> {
+    pub fn refuses_second_shard(&self, settings: &Settings, of_server: Option<&str>) -> Option<Report> {
         let level = match self.begin.isolation {
             Some(Isolation::RepeatableRead) => "REPEATABLE READ",
             Some(Isolation::Serializable) => "SERIALIZABLE",
             Some(_) => return None,
             // The session's default; whatever was written there that is not plainly READ COMMITTED counts.
             None => match settings.get("default_transaction_isolation") {
-                None => return None,
+                None if of_server.is_none_or(|level| mentions(level, "committed")) => return None,
                 Some(Value::Sql(v) | Value::Raw(v)) if mentions(v, "committed") => return None,
-                Some(_) => "REPEATABLE READ or SERIALIZABLE",
+                _ => "REPEATABLE READ or SERIALIZABLE",
             },
         };
         Some(
