@@ -439,8 +439,9 @@ impl<'a> Digest<'a> {
     fn absorb(&mut self) {
         for (sum, seed) in self.sums.iter_mut().zip(self.seeds.0) {
             let product = u128::from(*sum + self.word) * u128::from(seed);
+            // Twice: then the sum is below 2^61 + 4, whatever it was.
             let folded = (product as u64 & PRIME) + (product >> 61) as u64;
-            *sum = if folded >= PRIME { folded - PRIME } else { folded };
+            *sum = (folded & PRIME) + (folded >> 61);
         }
         self.length += 1;
         self.word = 0;

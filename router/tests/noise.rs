@@ -161,6 +161,8 @@ fn deep_statements_do_not_overflow_the_stack() {
             "EXISTS (SELECT 1 WHERE ".repeat(20_000),
             ")".repeat(20_000)
         ),
+        format!("SELECT {}1{} FROM orders", "POSITION(".repeat(90), ")".repeat(90)),
+        format!("SELECT {}1{} FROM orders", "x IN ((".repeat(45), "))".repeat(45)),
         format!("SELECT {} FROM orders", "a int array ".repeat(20_000)),
         format!("SELECT a::int{} FROM orders", "[]".repeat(20_000)),
     ];

@@ -1,12 +1,26 @@
 //! FROM items and joins: relations enter the scope, conditions of joins say what they may.
 
+use std::ops::Range;
+
 use sqlparser::ast::{
     Join, JoinConstraint, JoinOperator, ObjectName, TableAlias, TableFactor, TableWithJoins,
 };
 
+use super::constant::same_family;
 use super::names::{self, Relation, sharding};
 use super::query::{Seen, Walk, qualified, unclear};
 use super::scope::{Item, Scope};
+
+/// Whose rows a join's condition decides about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// Inner joins.
+    Both,
+    /// Left joins: rows of the left side stay, whatever it says.
+    Right,
+    /// Right and full joins. (Of a right join it would be the left side, but nobody writes them.)
+    Neither,
+}
 
 impl Walk<'_> {
     pub fn from(&mut self, from: &[TableWithJoins], names: &mut Scope<'_>) -> Seen {
@@ -28,14 +42,16 @@ impl Walk<'_> {
                 JoinOperator::Join(constraint)
                 | JoinOperator::Inner(constraint)
                 | JoinOperator::CrossJoin(constraint) => {
-                    self.constraint(constraint, names)?;
+                    let (left, right) = (start..middle, middle..names.items.len());
+                    self.constraint(constraint, names, left, right, Side::Both)?;
                     if let JoinConstraint::On(expr) = constraint {
                         self.condition(expr, names, None);
                     }
                 }
                 // Rows of the right side that fail the condition do not matter; rows of the left side stay.
                 JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
-                    self.constraint(constraint, names)?;
+                    let (left, right) = (start..middle, middle..names.items.len());
+                    self.constraint(constraint, names, left, right, Side::Right)?;
                     if sharded(&names.items[middle..]) {
                         self.found.against_union(
                             "An outer join would miss partners on other shards, and add rows without a partner.",
@@ -49,7 +65,8 @@ impl Walk<'_> {
                 JoinOperator::Right(constraint)
                 | JoinOperator::RightOuter(constraint)
                 | JoinOperator::FullOuter(constraint) => {
-                    self.constraint(constraint, names)?;
+                    let (left, right) = (start..middle, middle..names.items.len());
+                    self.constraint(constraint, names, left, right, Side::Neither)?;
                     if sharded(&names.items[start..]) {
                         self.found.against_union(
                             "An outer join would miss partners on other shards, and add rows without a partner.",
@@ -74,10 +91,41 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn constraint(&mut self, constraint: &JoinConstraint, names: &Scope<'_>) -> Seen {
+    /// USING says of keys what the same condition in ON would say. `binds`: the side whose rows must fulfil it.
+    fn constraint(
+        &mut self,
+        constraint: &JoinConstraint,
+        names: &mut Scope<'_>,
+        left: Range<usize>,
+        right: Range<usize>,
+        binds: Side,
+    ) -> Seen {
         match constraint {
             JoinConstraint::On(expr) => self.expression(expr, names),
-            JoinConstraint::Using(_) | JoinConstraint::Natural | JoinConstraint::None => Ok(()),
+            JoinConstraint::Using(columns) => {
+                for column in columns {
+                    let (None, column) = qualified(column)? else { return unclear("USING") };
+                    let merged = names.merge(column, left.clone(), right.clone(), binds != Side::Neither);
+                    let Some((left, right)) = merged else { continue };
+                    let types = self.found.column(left).zip(self.found.column(right));
+                    if !types.is_some_and(|(left, right)| same_family(left.ty, right.ty)) {
+                        continue;
+                    }
+                    if binds != Side::Neither {
+                        self.found.implications.push((left, right));
+                    }
+                    if binds == Side::Both {
+                        self.found.implications.push((right, left));
+                    }
+                }
+                Ok(())
+            }
+            // Which columns it merges depends on tables that may not be known: no bare name is a key any more.
+            JoinConstraint::Natural => {
+                names.natural = true;
+                Ok(())
+            }
+            JoinConstraint::None => Ok(()),
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Splitting VALUES by row changes nothing but the place: since PostgreSQL 10 `transformInsertRow` coerces every row of
 //! a VALUES list to the target's columns by itself (analyze.c), so no row's types depend on another row.
+//! A route knows no places in the text: with other literals they are other places. They are found again when needed.
+//!
 //! An undeclared parameter that is used twice is the exception: its first use gives it its type.
 
 use std::ops::Range;
@@ -31,9 +33,8 @@ pub(crate) struct InsertRoute {
     pub(super) table: usize,
     pub(super) distribution: usize,
     pub(super) key: Vec<Column>,
-    pub(super) rows: Vec<Row>,
-    /// Of the parameters: number (0-based) and place, in order of appearance.
-    pub(super) params: Vec<(usize, Range<u32>)>,
+    /// For each row, its key.
+    pub(super) rows: Vec<Vec<Constant>>,
     /// Parameters that stand in more than one place, sorted.
     pub(super) shared: Vec<usize>,
     pub(super) returning: bool,
@@ -42,18 +43,10 @@ pub(crate) struct InsertRoute {
     pub(super) found: Found,
 }
 
-#[derive(Debug)]
-pub(super) struct Row {
-    pub at: Range<u32>,
-    pub key: Vec<Constant>,
-}
-
 /// INSERT ... SELECT over generate_series: every shard computes all rows and keeps its own.
 #[derive(Debug)]
 pub(crate) struct GenerateRoute {
     pub(super) distribution: usize,
-    /// Where the query stands.
-    pub(super) source: Range<u32>,
     /// Number of columns, and which is the key.
     pub(super) columns: usize,
     pub(super) key: usize,
@@ -128,10 +121,11 @@ impl Walk<'_> {
                 for row in &rows {
                     self.expressions(row.iter(), &inside)?;
                 }
-                let places = row_places(tokens).filter(|places| places.len() == rows.len());
-                let Some(places) = places else { return unclear("VALUES") };
+                if row_places(tokens).map(|places| places.len()) != Some(rows.len()) {
+                    return unclear("VALUES");
+                }
                 let mut found_rows = Vec::with_capacity(rows.len());
-                for (row, at) in rows.iter().zip(places) {
+                for row in &rows {
                     let mut constants = Vec::with_capacity(positions.len());
                     for (position, column) in positions.iter().zip(key) {
                         let constant =
@@ -141,7 +135,7 @@ impl Walk<'_> {
                         };
                         constants.push(constant);
                     }
-                    found_rows.push(Row { at, key: constants });
+                    found_rows.push(constants);
                 }
                 if self.found.sequences {
                     return Err(not_proven(
@@ -160,7 +154,6 @@ impl Walk<'_> {
                     key,
                     rows: found_rows,
                     shared: shared(&params(tokens)),
-                    params: params(tokens),
                     returning,
                     on_conflict,
                     found: self.found,
@@ -198,10 +191,11 @@ impl Walk<'_> {
                 {
                     return unclear("an INSERT with more columns than values, or fewer");
                 }
-                let Some(source) = source_place(tokens) else { return unclear("INSERT ... SELECT") };
+                if source_place(tokens).is_none() {
+                    return unclear("INSERT ... SELECT");
+                }
                 Ok(Inserted::Generate(GenerateRoute {
                     distribution,
-                    source,
                     columns: select.projection.len(),
                     key: position,
                 }))
@@ -296,7 +290,8 @@ pub(super) fn is_default(expr: &Expr) -> bool {
     matches!(expr, Expr::Identifier(name) if name.quote_style.is_none() && name.value == "default")
 }
 
-fn params(tokens: &[Token]) -> Vec<(usize, Range<u32>)> {
+/// The parameters: number (0-based) and place, in order of appearance.
+pub(super) fn params(tokens: &[Token]) -> Vec<(usize, Range<u32>)> {
     let number = |token: &Token| token.text.parse::<usize>().ok()?.checked_sub(1);
     tokens
         .iter()
@@ -315,7 +310,7 @@ fn shared(params: &[(usize, Range<u32>)]) -> Vec<usize> {
 }
 
 /// The parenthesised rows after VALUES.
-fn row_places(tokens: &[Token]) -> Option<Vec<Range<u32>>> {
+pub(super) fn row_places(tokens: &[Token]) -> Option<Vec<Range<u32>>> {
     let start = top_level(tokens, &["values"])?;
     let mut places = Vec::new();
     let (mut depth, mut open) = (0, 0);
@@ -347,7 +342,7 @@ fn row_places(tokens: &[Token]) -> Option<Vec<Range<u32>>> {
 }
 
 /// From SELECT to the end of the statement.
-fn source_place(tokens: &[Token]) -> Option<Range<u32>> {
+pub(super) fn source_place(tokens: &[Token]) -> Option<Range<u32>> {
     let start = top_level(tokens, &["select"])?;
     Some(tokens[start].at.start..tokens.last()?.at.end)
 }

@@ -16,6 +16,10 @@ use crate::plan::LiteralKind;
 /// Nested parentheses, and operators in one chain: `a OR b OR ...` is a tree as deep as it is long.
 const DEPTH_MAX: usize = 400;
 
+/// POSITION in POSITION: sqlparser tries two readings of each, so the time doubles with each. (The only word of its kind;
+/// found by trying all of them.)
+const POSITIONS_MAX: usize = 6;
+
 /// What sqlparser's recursion counter may reach; one parenthesis takes a few.
 const RECURSION_MAX: usize = 120;
 
@@ -24,6 +28,9 @@ const RECURSION_MAX: usize = 120;
 /// # Errors
 /// The parser's reason, as a sentence.
 pub(super) fn statement(tokens: &[Token]) -> Result<Statement, String> {
+    if nested_positions(tokens) > POSITIONS_MAX {
+        return Err("The statement nests POSITION too deep.".to_owned());
+    }
     if depth(tokens) > DEPTH_MAX {
         return Err(format!("The statement nests deeper than {DEPTH_MAX} expressions."));
     }
@@ -34,7 +41,10 @@ pub(super) fn statement(tokens: &[Token]) -> Result<Statement, String> {
     let statement = parser.parse_statement().map_err(|error| reason(&error.to_string()))?;
     match &parser.peek_token_ref().token {
         Parsed::EOF => Ok(statement),
-        other => Err(format!("pgherd's parser does not understand it from \"{other}\" on.")),
+        Parsed::Word(word) => {
+            Err(format!("pgherd's parser does not understand it from \"{}\" on.", word.value))
+        }
+        _ => Err("pgherd's parser does not understand it to its end.".to_owned()),
     }
 }
 
@@ -42,7 +52,27 @@ pub(super) fn statement(tokens: &[Token]) -> Result<Statement, String> {
 fn reason(error: &str) -> String {
     let error = error.trim_start_matches("sql parser error: ");
     let error = error.split(" at Line:").next().unwrap_or(error);
+    // What was found instead may be a literal, and we gave the parser none.
+    let error = error.split(", found: ").next().unwrap_or(error);
     format!("pgherd's parser says: {error}.")
+}
+
+/// How many POSITION( are open at once, at most.
+fn nested_positions(tokens: &[Token]) -> usize {
+    let (mut open, mut now, mut most) = (Vec::new(), 0, 0);
+    for (index, token) in tokens.iter().enumerate() {
+        match (token.kind, token.text.as_str()) {
+            (TokenKind::Punctuation, "(") => {
+                let position = index > 0 && tokens[index - 1].text == "position";
+                now += usize::from(position);
+                most = most.max(now);
+                open.push(position);
+            }
+            (TokenKind::Punctuation, ")") => now -= usize::from(open.pop() == Some(true)),
+            _ => {}
+        }
+    }
+    most
 }
 
 /// An upper bound of the tree's depth.
@@ -119,7 +149,7 @@ fn translated(tokens: &[Token]) -> Result<Vec<TokenWithSpan>, String> {
             TokenKind::Word => Parsed::make_word(&token.text, None),
             TokenKind::Quoted => Parsed::make_word(&token.text, Some('"')),
             TokenKind::Param => Parsed::Placeholder(format!("${}", token.text)),
-            TokenKind::Literal(kind) => literal(kind, &token.text),
+            TokenKind::Literal(kind) => literal(kind),
             TokenKind::Operator => operator(&token.text),
             TokenKind::Punctuation => match token.text.as_str() {
                 "," => Parsed::Comma,
@@ -157,11 +187,12 @@ pub(super) fn offset(span: Span) -> u32 {
     (span.start.column as u32).saturating_sub(1)
 }
 
-/// Only its kind and its place matter: the value is read from the text when it is needed. (Numbers are given as they are:
-/// the parser reads those of type modifiers.)
-fn literal(kind: LiteralKind, text: &str) -> Parsed {
+/// Only its kind and its place matter: the value is read from the text when it is needed, and a template (or an error
+/// message in it) that knew a value would give it to other statements of its shape.
+fn literal(kind: LiteralKind) -> Parsed {
     match kind {
-        LiteralKind::Integer | LiteralKind::Numeric => Parsed::Number(text.to_owned(), false),
+        LiteralKind::Integer => Parsed::Number("1".to_owned(), false),
+        LiteralKind::Numeric => Parsed::Number("1.5".to_owned(), false),
         LiteralKind::String => Parsed::SingleQuotedString(String::new()),
         LiteralKind::EscapeString => Parsed::EscapedStringLiteral(String::new()),
         LiteralKind::DollarString => {

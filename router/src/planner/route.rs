@@ -1,11 +1,14 @@
 //! Template + values -> plan.
 
+use std::ops::Range;
+
 use super::constant::{Value, Values, any_moment, decoded};
 use super::found::{Found, Pin};
-use super::insert::{GenerateRoute, InsertRoute};
+use super::insert::{GenerateRoute, InsertRoute, params, row_places, source_place};
 use super::names::FIRST;
 use super::refuse::{ACROSS, key_missing, key_null, not_proven, two_places};
 use crate::hash::{slot, slot_sql};
+use crate::lexer::tokens;
 use crate::plan::{Aggregate, Combine, CopyFormat, CopyPlan, Each, Literal, Params, Part, Plan};
 use crate::refusal::Refusal;
 use crate::topology::{SLOTS, ShardId, Topology};
@@ -260,7 +263,7 @@ fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Resul
     let mut key = Vec::with_capacity(route.key.len());
     for row in &route.rows {
         key.clear();
-        for (position, (constant, column)) in row.key.iter().zip(&route.key).enumerate() {
+        for (position, (constant, column)) in row.iter().zip(&route.key).enumerate() {
             match constant.stored(*column, values, is_shared(constant, &route.shared)) {
                 Value::Key(value) => key.push(value),
                 Value::Null => return Err(key_null(key_name(position), name)),
@@ -305,28 +308,32 @@ fn split(route: &InsertRoute, values: Values<'_>, places: &[ShardId]) -> Result<
             "A parameter without a type is used twice: its type comes from its first use.",
         ));
     }
+    let tokens = tokens(values.sql);
+    let rows = row_places(&tokens).filter(|rows| rows.len() == places.len());
+    let Some(rows) = rows else { return Err(not_proven("The statement's text does not fit its plan.")) };
+    let params = params(&tokens);
     let mut shards: Vec<ShardId> = places.to_vec();
     shards.sort_unstable();
     shards.dedup();
-    let numbers = route.params.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+    let numbers = params.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
     let mut parts: Vec<Splice> = shards.iter().map(|shard| Splice::new(*shard, numbers)).collect();
     let mut empty = vec![true; parts.len()];
     let mut indexes = Vec::with_capacity(places.len());
-    let start = route.rows.first().map_or(0, |row| row.at.start);
-    let end = route.rows.last().map_or(0, |row| row.at.end);
+    let start = rows.first().map_or(0, |row| row.start);
+    let end = rows.last().map_or(0, |row| row.end);
     for part in &mut parts {
-        part.append(route, values.sql, 0..start);
+        part.append(&params, values.sql, 0..start);
     }
-    for (row, shard) in route.rows.iter().zip(places) {
+    for (row, shard) in rows.into_iter().zip(places) {
         let index = shards.binary_search(shard).unwrap_or(0);
         if !std::mem::replace(&mut empty[index], false) {
             parts[index].part.sql.push_str(", ");
         }
-        parts[index].append(route, values.sql, row.at.clone());
+        parts[index].append(&params, values.sql, row);
         indexes.push(index as u16);
     }
     for part in &mut parts {
-        part.append(route, values.sql, end..values.sql.len() as u32);
+        part.append(&params, values.sql, end..values.sql.len() as u32);
     }
     let combine = if route.returning { Combine::Interleave(indexes) } else { Combine::Union };
     Ok(Plan::Split { parts: parts.into_iter().map(|splice| splice.part).collect(), combine })
@@ -345,11 +352,11 @@ impl Splice {
     }
 
     /// Copies a piece of the text; parameters get the numbers they have in this part.
-    fn append(&mut self, route: &InsertRoute, sql: &str, piece: std::ops::Range<u32>) {
+    fn append(&mut self, params: &[(usize, Range<u32>)], sql: &str, piece: Range<u32>) {
         let text = |from: u32, to: u32| sql.get(from as usize..to as usize).unwrap_or("");
         let mut at = piece.start;
-        let first = route.params.partition_point(|(_, place)| place.start < piece.start);
-        for (number, place) in route.params[first..].iter().take_while(|(_, place)| place.end <= piece.end) {
+        let first = params.partition_point(|(_, place)| place.start < piece.start);
+        for (number, place) in params[first..].iter().take_while(|(_, place)| place.end <= piece.end) {
             self.part.sql.push_str(text(at, place.start));
             if self.renumbered[*number] == 0 {
                 self.part.params.push(*number as u16);
@@ -374,8 +381,9 @@ fn generate(route: &GenerateRoute, topology: &Topology, values: Values<'_>) -> R
     let (Some(distribution), Some(slot)) = (distribution, slot) else {
         return Err(not_proven("The slot of its key cannot be computed in SQL."));
     };
-    let (start, end) = (route.source.start as usize, route.source.end as usize);
-    let (Some(head), Some(source)) = (values.sql.get(..start), values.sql.get(start..end)) else {
+    let source = source_place(&tokens(values.sql)).map(|place| place.start as usize..place.end as usize);
+    let texts = source.and_then(|place| Some((values.sql.get(..place.start)?, values.sql.get(place)?)));
+    let Some((head, source)) = texts else {
         return Err(not_proven("The statement's text does not fit its plan."));
     };
     let columns: Vec<String> = (1..=route.columns).map(|number| format!("c{number}")).collect();

@@ -95,6 +95,22 @@ pub(super) fn runs_outside_transaction(tokens: &[Token]) -> bool {
 }
 
 fn place(topology: &Topology, tokens: &[Token], notices: &mut Vec<String>) -> Placed {
+    let place = place_of(topology, tokens, notices)?;
+    // A thing of one shard must not get the name of a table of all.
+    let renamed = tokens.windows(3).find(|three| {
+        let word =
+            |index: usize, text: &str| three[index].kind == TokenKind::Word && three[index].text == text;
+        word(0, "rename") && word(1, "to") && names::is_spread(topology, &three[2].text)
+    });
+    match renamed {
+        Some(three) if place != Place::Everywhere => {
+            Err(ddl(format!("The configuration knows another table as \"{}\".", three[2].text)))
+        }
+        _ => Ok(place),
+    }
+}
+
+fn place_of(topology: &Topology, tokens: &[Token], notices: &mut Vec<String>) -> Placed {
     let mut reader = Reader::new(tokens);
     let first = reader.word().unwrap_or("");
     reader.next();
@@ -584,6 +600,9 @@ fn alter_table(topology: &Topology, mut reader: Reader<'_>, notices: &mut Vec<St
     let rest = reader.rest();
     let place = named(topology, &name)?;
     if place != Place::Everywhere {
+        if reader.accept_all(&["set", "schema"]) && names::is_spread(topology, name.name) {
+            return Err(ddl(format!("The configuration knows another table as \"{}\".", name.name)));
+        }
         foreign_keys(topology, None, rest)?;
         let words = ["attach", "inherit", "detach", "of"];
         let other = rest

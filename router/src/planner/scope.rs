@@ -2,6 +2,8 @@
 //!
 //! Invariant: a column is taken for a key only when no other relation in reach could have it.
 
+use std::ops::Range;
+
 use sqlparser::ast::{Expr, Ident};
 
 use super::found::Node;
@@ -25,11 +27,15 @@ pub(super) struct Scope<'a> {
     outer: Option<&'a Scope<'a>>,
     pub items: Vec<Item>,
     pub ctes: Vec<String>,
+    /// Columns of USING and NATURAL: a bare name means the column of this item; `None`: of nobody we know.
+    merged: Vec<(String, Option<usize>)>,
+    /// There is a NATURAL JOIN.
+    pub natural: bool,
 }
 
 impl<'a> Scope<'a> {
     pub fn inside(outer: Option<&'a Scope<'a>>) -> Self {
-        Self { outer, items: Vec::new(), ctes: Vec::new() }
+        Self { outer, items: Vec::new(), ctes: Vec::new(), merged: Vec::new(), natural: false }
     }
 
     pub fn has_cte(&self, name: &str) -> bool {
@@ -64,23 +70,55 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn bare(&self, name: &Ident) -> Option<(Node, usize)> {
+    /// USING (column), of items that are in `left` and in `right`. The nodes, where both are keys.
+    pub fn merge(
+        &mut self,
+        column: &str,
+        left: Range<usize>,
+        right: Range<usize>,
+        inner: bool,
+    ) -> Option<(Node, Node)> {
+        let before = self.merged.iter().rposition(|(name, _)| name == column);
+        let theirs = match before {
+            Some(merged) => self.merged[merged].1.filter(|item| left.contains(item)),
+            None => self.only(column, left),
+        };
+        let ours = self.only(column, right);
+        let nodes = theirs.zip(ours).and_then(|(theirs, ours)| {
+            Some((self.items[theirs].node(column)?, self.items[ours].node(column)?))
+        });
+        // Of a right or full join, the merged column is another.
+        self.merged.push((column.to_owned(), theirs.filter(|_| inner)));
+        nodes
+    }
+
+    /// The only one of these items that has the column.
+    fn only(&self, column: &str, items: Range<usize>) -> Option<usize> {
+        let alone = items.len() == 1;
         let mut found = None;
-        for (number, item) in self.items.iter().enumerate() {
-            let known = match &item.columns {
-                Some(columns) => columns.contains(&name.value),
-                // Alone in FROM it has the column, or PostgreSQL says that nobody has.
-                None if self.items.len() == 1 => true,
+        for number in items {
+            let has = match &self.items[number].columns {
+                Some(columns) => columns.iter().any(|name| name == column),
+                None if alone => true,
                 None => return None,
             };
-            if known {
-                if found.is_some() {
-                    return None;
-                }
-                found = Some(number);
+            if has && found.replace(number).is_some() {
+                return None;
             }
         }
-        let number = found?;
+        found
+    }
+
+    fn bare(&self, name: &Ident) -> Option<(Node, usize)> {
+        if self.natural {
+            return None;
+        }
+        if let Some((_, item)) = self.merged.iter().rfind(|(merged, _)| *merged == name.value) {
+            let number = (*item)?;
+            return Some((self.items[number].node(&name.value)?, number));
+        }
+        // Alone in FROM it has the column, or PostgreSQL says that nobody has.
+        let number = self.only(&name.value, 0..self.items.len())?;
         Some((self.items[number].node(&name.value)?, number))
     }
 

@@ -10,7 +10,8 @@ use std::collections::{HashMap, HashSet};
 use pgherd_config::KeyType;
 use pgherd_router::Cache;
 use pgherd_router::describe::{describe, describe_refusal};
-use pgherd_router::plan::{Params, Statement};
+use pgherd_router::lexer::{self, TokenKind};
+use pgherd_router::plan::{LiteralKind, Params, Statement};
 use pgherd_router::topology::{
     ColumnFacts, Distribution, Facts, Placement, SLOTS, ShardId, Table, TableFacts, Topology,
 };
@@ -142,7 +143,11 @@ pub fn plan(topology: &Topology, sql: &str) -> String {
 }
 
 pub fn plan_with(topology: &Topology, sql: &str, params: Params<'_>) -> String {
-    let planned = parse(topology, sql).into_iter().map(|statement| {
+    show(topology, sql, parse(topology, sql), params)
+}
+
+fn show(topology: &Topology, sql: &str, statements: Vec<Statement>, params: Params<'_>) -> String {
+    let planned = statements.into_iter().map(|statement| {
         let text = &sql[statement.at.start as usize..statement.at.end as usize];
         match statement.template.plan(topology, text, &statement.literals, params) {
             Ok(plan) => describe(&plan, topology),
@@ -152,11 +157,38 @@ pub fn plan_with(topology: &Topology, sql: &str, params: Params<'_>) -> String {
     planned.collect::<Vec<_>>().join("; ")
 }
 
+/// The same text with other literals: longer numbers, longer strings.
+pub fn with_other_values(sql: &str) -> String {
+    let (mut text, mut at) = (String::new(), 0);
+    for token in lexer::tokens(sql) {
+        let TokenKind::Literal(kind) = token.kind else { continue };
+        text.push_str(&sql[at..token.at.start as usize]);
+        text.push_str(match kind {
+            LiteralKind::Integer => "98765432",
+            LiteralKind::Numeric => "98765.4321",
+            LiteralKind::String => "'something else, longer'",
+            LiteralKind::EscapeString => "E'something\\'s else'",
+            LiteralKind::DollarString => "$other$a $$ string$other$",
+            LiteralKind::OtherString => &sql[token.at.start as usize..token.at.end as usize],
+        });
+        at = token.at.end as usize;
+    }
+    text + &sql[at..]
+}
+
+/// Planned with templates that were made for other values of the same shapes.
+fn plan_after_others(topology: &Topology, sql: &str) -> String {
+    let mut cache = Cache::default();
+    cache.analyze(topology, &with_other_values(sql));
+    show(topology, sql, cache.analyze(topology, sql), Params::default())
+}
+
 /// Shows what differs, all of it at once. An expectation that ends in "..." is a beginning; "refused" is any refusal.
 pub fn check(topology: &Topology, cases: &[(&str, &str, &str)]) {
     let mut wrong = Vec::new();
     for (why, sql, expected) in cases {
         let found = plan(topology, sql);
+        assert_eq!(plan_after_others(topology, sql), found, "{why}: {sql}: after {}", with_other_values(sql));
         let fits = match expected.strip_suffix("...") {
             Some(beginning) => found.starts_with(beginning),
             None => found == *expected || *expected == "refused" && found.starts_with("refused"),
