@@ -527,8 +527,8 @@ impl Session {
                 }
                 let Some(index) = self.links.iter().position(|l| l.shard == shard) else { return Ok(()) };
                 self.flush_pending(Some(index)).await?;
-                if let Some(effect) = template.effect {
-                    self.pin(effect);
+                if let Some(report) = self.before_running(&prepared.sql, template) {
+                    return self.batch_error(report).await;
                 }
                 let link = &mut self.links[index];
                 message::execute(&mut link.out, name, rows);
@@ -557,8 +557,8 @@ impl Session {
                     let report = Report::error("55000", "portal has been run already");
                     return self.batch_error(report).await;
                 }
-                if let Some(effect) = template.effect {
-                    self.pin(effect);
+                if let Some(report) = self.before_running(&prepared.sql, template) {
+                    return self.batch_error(report).await;
                 }
                 let plan_clone = plan.clone();
                 let via = Via::Extended { prepared: &prepared, tail: &tail, describe };

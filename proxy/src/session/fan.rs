@@ -377,6 +377,11 @@ impl Session {
                 let mut columns =
                     message::read_row_description(&description.ok_or_else(broken)?).map_err(|_| broken())?;
                 let oids: Vec<u32> = columns.iter().map(|c| c.type_oid).collect();
+                if oids.iter().any(|oid| matches!(oid, 700 | 701)) && self.settings.get("extra_float_digits").is_some_and(low) {
+                    return Err(Report::error("0A000", "cannot combine floating-point values of several shards")
+                        .detail("extra_float_digits is set below 1, so that the shards round what they answer.")
+                        .hint("RESET extra_float_digits."));
+                }
                 let mut aggregator = Aggregator::new(aggregates, &oids).map_err(refused)?;
                 for &i in indices {
                     for row in std::mem::take(&mut self.links[i].captured.rows) {
@@ -541,6 +546,12 @@ fn same_columns(a: &[u8], b: &[u8]) -> bool {
         }
         _ => false,
     }
+}
+
+/// A setting of extra_float_digits under which floats do not survive being text.
+fn low(value: &super::settings::Value) -> bool {
+    let (super::settings::Value::Sql(text) | super::settings::Value::Raw(text)) = value;
+    !text.trim().trim_matches('\'').parse::<i32>().is_ok_and(|digits| digits >= 1)
 }
 
 /// `UPDATE 2` and `UPDATE 3` are `UPDATE 5`; tags without a count must agree.

@@ -3,7 +3,7 @@
 //! Invariant: one ReadyForQuery for each Query, whatever happened. A string of several statements is one
 //! transaction unless it says otherwise, on however many shards.
 
-use pgherd_router::plan::{Combine, Each, Kind, Params, Plan, Statement, Template};
+use pgherd_router::plan::{Combine, Each, Kind, Params, Plan, SessionEffect, Statement, Template};
 use pgherd_router::{Refusal, ShardId};
 use pgherd_wire::message::{self, Report};
 
@@ -98,11 +98,13 @@ impl Session {
             Ok(plan) => self.at_cursor(&template.kind, plan),
             Err(refusal) => {
                 self.settle().await?;
-                return self.end_query(Err(refused(refusal))).await;
+                let report = self.worded_by_server(text, refused(refusal)).await?;
+                return self.end_query(Err(report)).await;
             }
         };
-        if let Some(effect) = template.effect {
-            self.pin(effect);
+        if let Some(report) = self.before_running(text, template) {
+            self.settle().await?;
+            return self.end_query(Err(report)).await;
         }
         let shard = match &plan {
             Plan::Any => Some(self.any_shard()),
@@ -126,6 +128,62 @@ impl Session {
                 self.end_query(outcome).await
             }
         }
+    }
+
+    /// A statement that pgherd refuses may be wrong for PostgreSQL as well: then it is PostgreSQL's error that is said.
+    async fn worded_by_server(&mut self, text: &str, refusal: Report) -> Result<Report, End> {
+        if refusal.sqlstate != "0A000" || self.links.iter().any(|l| l.unsynced) {
+            return Ok(refusal);
+        }
+        let index = match self.link_for(ShardId(0)).await {
+            Ok(index) => index,
+            Err(LinkError::Refused(_)) => return Ok(refusal),
+            Err(LinkError::End(end)) => return Err(end),
+        };
+        let link = &mut self.links[index];
+        link.captured = Default::default();
+        message::parse(&mut link.out, b"", text.as_bytes(), &[]);
+        link.out.extend_from_slice(message::SYNC);
+        link.server.state.unnamed = None;
+        link.expects.push_back(Expect::Unit(super::Unit::Quiet));
+        self.run_units(&[index]).await;
+        let said = self.unit_result(index);
+        self.purge_broken();
+        Ok(match said {
+            // Syntax errors and names that do not exist.
+            Err(report) if report.sqlstate.starts_with("42") && report.sqlstate != "42P02" => report,
+            _ => refusal,
+        })
+    }
+
+    /// What has to be known or refused before a statement runs, whatever its plan.
+    pub(super) fn before_running(&mut self, text: &str, template: &Template) -> Option<Report> {
+        if self.db.sharded {
+            if template.effect == Some(SessionEffect::Other) {
+                return Some(
+                    Report::error("0A000", "cannot change the session of one server in a sharded database")
+                        .detail("The statement changes something that lives in a server's session, and a session here has several servers.")
+                        .hint("Use SET for settings, or set_config(name, value, true) inside a transaction."),
+                );
+            }
+            let starts_with = |word: &str| {
+                text.trim_start().get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+            };
+            if self.block.is_none() && starts_with("lock") {
+                // A transaction of pgherd's own would take the locks and let them go at once.
+                return Some(Report::error("25P01", "LOCK TABLE can only be used in transaction blocks"));
+            }
+            if let Some(block) = &mut self.block
+                && !template.read_only
+                && !block.notified
+            {
+                block.notified = starts_with("notify") || text.contains("pg_notify");
+            }
+        }
+        if let Some(effect) = template.effect {
+            self.pin(effect);
+        }
+        None
     }
 
     /// A cursor lives on the shard where it was declared: FETCH, MOVE and CLOSE go there.
@@ -227,8 +285,8 @@ impl Session {
         match template.plan(&topology, text, &statement.literals, Params::default()) {
             Ok(plan) => {
                 let plan = self.at_cursor(&template.kind, plan);
-                if let Some(effect) = template.effect {
-                    self.pin(effect);
+                if let Some(report) = self.before_running(text, template) {
+                    return Ok(Err(report));
                 }
                 let shard = match &plan {
                     Plan::Any => Some(self.any_shard()),

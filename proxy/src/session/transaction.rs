@@ -31,6 +31,8 @@ pub struct Block {
     settings_changed: bool,
     /// The schema was changed.
     pub ddl: bool,
+    /// NOTIFY was said on the first shard: it cannot be prepared there, so that shard has to decide.
+    pub notified: bool,
     /// A participant was lost: only ROLLBACK is possible.
     pub doomed: bool,
     /// pgherd itself said an error in it, which no server knows of: it has failed whatever they say.
@@ -59,6 +61,7 @@ impl Block {
             settings_before: settings,
             settings_changed: false,
             ddl: false,
+            notified: false,
             doomed: false,
             verdict: false,
             loss: None,
@@ -472,7 +475,7 @@ impl Session {
     /// Two-phase commit with a deciding shard (DESIGN.md section 7).
     async fn commit_writers(&mut self, writers: &[usize]) -> Outcome {
         let mut writers = writers.to_vec();
-        if self.pinned.is_some() {
+        if self.pinned.is_some() || self.block.as_ref().is_some_and(|b| b.notified) {
             // What pins (temporary tables, LISTEN) is on the first shard, and cannot be prepared: it had better decide.
             writers.sort_by_key(|&i| self.links[i].shard);
         }
@@ -692,6 +695,14 @@ impl Session {
         text: &str,
         statement: &SetStatement,
     ) -> Result<Result<&'static str, Report>, End> {
+        if let SetStatement::Set { name, .. } | SetStatement::Reset { name } = statement
+            && name.starts_with("pgherd.")
+        {
+            // A server would take it for a setting of an extension, and nothing would come of it.
+            let report = Report::error("0A000", format!("setting \"{name}\" is not supported yet"))
+                .hint("To name a shard by hand, write /* pgherd: shard=NAME */ in the statement.");
+            return Ok(Err(report));
+        }
         if let Err(e) = self.take_batch_in().await {
             return match e {
                 LinkError::Refused(report) => Ok(Err(report)),
