@@ -36,7 +36,11 @@ pub fn main() -> ExitCode {
         Command::Check { file } => match pgherd_config::load(&file) {
             Ok(config) => {
                 let shards: usize = config.databases.iter().map(|d| d.shards.len()).sum();
-                println!("{}: good (databases: {}, shards: {shards})", file.display(), config.databases.len());
+                println!(
+                    "{}: good (databases: {}, shards: {shards})",
+                    file.display(),
+                    config.databases.len()
+                );
                 ExitCode::SUCCESS
             }
             Err(problems) => {
@@ -52,7 +56,11 @@ pub fn main() -> ExitCode {
 fn serve(file: &std::path::Path) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PGHERD_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,tokio_postgres=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let config = match pgherd_config::load(file) {
         Ok(config) => config,
         Err(problems) => {

@@ -473,7 +473,8 @@ async fn learn_parameters(
         match pool.checkout(worker.id).await {
             Ok(mut server) => {
                 let isolation = default_isolation(&mut server.stream).await;
-                let isolation = isolation.ok_or_else(|| Report::fatal("08006", "a server was lost during the login"))?;
+                let isolation =
+                    isolation.ok_or_else(|| Report::fatal("08006", "a server was lost during the login"))?;
                 pools.set_default_isolation(isolation);
                 let told = server.parameters.iter().map(|(n, v)| (n.into(), v.into())).collect();
                 pool.checkin(worker.id, server);

@@ -60,6 +60,9 @@ pub enum Placement {
 pub struct Facts {
     /// By index into `Topology::tables`.
     pub tables: HashMap<usize, TableFacts>,
+    /// Names of configured tables that other schemas have a relation of as well: which one a bare name means depends on the
+    /// client's search_path.
+    pub elsewhere: HashSet<String>,
     /// Views and materialised views (unqualified names) that, directly or not, read a sharded or reference table.
     pub derived_relations: HashSet<String>,
     /// Functions outside pg_catalog (and not members of an extension) that are not immutable, by unqualified name.

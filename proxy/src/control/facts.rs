@@ -86,6 +86,17 @@ pub async fn load(shards: &mut Shards) -> Result<Facts, Problem> {
         });
     }
 
+    let elsewhere = format!(
+        "{wanted}
+         SELECT DISTINCT c.relname, '' FROM found f JOIN pg_catalog.pg_class own ON own.oid = f.oid
+         JOIN pg_catalog.pg_class c ON c.relname = own.relname AND c.oid <> own.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_'"
+    );
+    for (name, _) in pairs(shards.rows(FIRST, &elsewhere).await?)? {
+        facts.elsewhere.insert(name);
+    }
+
     let keys = format!(
         "{wanted}
          SELECT f.i, a.attname FROM found f JOIN pg_catalog.pg_constraint k ON k.conrelid = f.oid AND k.contype = 'p'

@@ -377,10 +377,15 @@ impl Session {
                 let mut columns =
                     message::read_row_description(&description.ok_or_else(broken)?).map_err(|_| broken())?;
                 let oids: Vec<u32> = columns.iter().map(|c| c.type_oid).collect();
-                if oids.iter().any(|oid| matches!(oid, 700 | 701)) && self.settings.get("extra_float_digits").is_some_and(low) {
-                    return Err(Report::error("0A000", "cannot combine floating-point values of several shards")
-                        .detail("extra_float_digits is set below 1, so that the shards round what they answer.")
-                        .hint("RESET extra_float_digits."));
+                if oids.iter().any(|oid| matches!(oid, 700 | 701))
+                    && self.settings.get("extra_float_digits").is_some_and(low)
+                {
+                    return Err(Report::error(
+                        "0A000",
+                        "cannot combine floating-point values of several shards",
+                    )
+                    .detail("extra_float_digits is set below 1, so that the shards round what they answer.")
+                    .hint("RESET extra_float_digits."));
                 }
                 let mut aggregator = Aggregator::new(aggregates, &oids).map_err(refused)?;
                 for &i in indices {

@@ -658,7 +658,8 @@ impl Session {
     async fn join(&mut self, shard: ShardId) -> Result<usize, LinkError> {
         if let Some(block) = &self.block {
             if !self.links.is_empty()
-                && let Some(refusal) = block.refuses_second_shard(&self.settings, self.pools.default_isolation())
+                && let Some(refusal) =
+                    block.refuses_second_shard(&self.settings, self.pools.default_isolation())
             {
                 return Err(LinkError::Refused(refusal));
             }

@@ -96,6 +96,14 @@ pub(super) fn statement(topology: &Topology, sql: &str, tokens: &[Token], litera
     if !is_plain(topology) {
         match hint(topology, tokens) {
             Ok(None) => {}
+            Ok(Some(Route::One(_))) if !hinted_read(tokens) && names_spread(topology, tokens) => {
+                // By hand a row could be put where no statement looks for it, or a copy made to differ.
+                draft.route = Route::Refuse(Refusal::unsupported(
+                    "cannot write to a sharded or reference table on a shard named by hand",
+                    "Its rows are placed by their keys, and reference tables are the same on every shard.",
+                    "Leave the hint away, or name the key: /* pgherd: key=VALUE distribution=NAME */.",
+                ));
+            }
             Ok(Some(route)) => {
                 draft.route = route;
                 draft.read_only = false;
@@ -107,6 +115,23 @@ pub(super) fn statement(topology: &Topology, sql: &str, tokens: &[Token], litera
         draft.effect = effect_of_calls(tokens);
     }
     draft.made(topology)
+}
+
+fn names_spread(topology: &Topology, tokens: &[Token]) -> bool {
+    tokens.iter().any(|token| is_name(token) && names::is_spread(topology, &token.text))
+}
+
+/// A statement that begins as a read and has nothing in it that writes, whatever functions it calls.
+fn hinted_read(tokens: &[Token]) -> bool {
+    let first = Reader::new(tokens).word().unwrap_or("").to_owned();
+    matches!(first.as_str(), "select" | "values" | "table" | "with" | "explain" | "show" | "copy")
+        && !tokens.iter().any(|token| {
+            token.kind == TokenKind::Word
+                && matches!(
+                    token.text.as_str(),
+                    "into" | "insert" | "update" | "delete" | "merge" | "stdin" | "from_stdin"
+                )
+        })
 }
 
 /// A plain pool: no tree is needed.

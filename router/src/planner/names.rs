@@ -32,6 +32,9 @@ pub(super) fn relation(topology: &Topology, qualifier: Option<&str>, name: &str)
     });
     match (matching.next(), matching.next()) {
         (Some(_), Some(_)) => Relation::Ambiguous,
+        (Some(_), None) if qualifier.is_none() && topology.facts.elsewhere.contains(name) => {
+            Relation::Ambiguous
+        }
         (Some((index, table)), None) => match table.placement {
             Placement::Sharded { .. } => Relation::Sharded(index),
             Placement::Reference => Relation::Reference(index),

@@ -751,9 +751,9 @@ impl<'a> Walk<'a> {
                 Ok(relation)
             }
             Relation::Derived => Err(view(name)),
-            Relation::Ambiguous => {
-                Err(not_proven(format!("Several schemas have a configured table \"{name}\": name one.")))
-            }
+            Relation::Ambiguous => Err(not_proven(format!(
+                "Several schemas have a table \"{name}\", and it depends on the search_path which one is meant. Name the schema."
+            ))),
         }
     }
 }

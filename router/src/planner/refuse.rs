@@ -3,7 +3,8 @@
 use crate::refusal::Refusal;
 
 /// How to say by hand where a statement belongs.
-const BY_HAND: &str = "If one shard has all the rows it needs, name it: /* pgherd: shard=NAME */.";
+const BY_HAND: &str =
+    "If it only reads, and one shard has all the rows it needs, name that shard: /* pgherd: shard=NAME */.";
 
 pub(super) const ACROSS: &str = "cannot run this statement over several shards";
 
@@ -80,7 +81,7 @@ pub(super) fn no_such_relation(name: &str) -> Refusal {
             "pgherd has no facts about this table from the servers, so it cannot place its rows.".into(),
         ),
         hint: Some(
-            "If it was created just now or not through pgherd, run RELOAD in the console \"pgherd\".".into(),
+            "If it was created past pgherd, wait a minute: the servers' schema is read again every 60 seconds.".into(),
         ),
     }
 }
@@ -103,6 +104,6 @@ pub(super) fn unknown_shard(name: &str) -> Refusal {
         sqlstate: "42704",
         message: format!("shard \"{name}\" does not exist"),
         detail: None,
-        hint: Some("SHOW SHARDS in the console \"pgherd\" lists them.".into()),
+        hint: Some("The shards are those of pgherd's configuration file.".into()),
     }
 }
