@@ -451,7 +451,9 @@ impl Link {
                 // The server's last words. Not this: pass them on and report the loss as well. The client gets one error, made
                 // from these words, and its session lives on.
                 let report = Report::read(&self.block[body]);
-                skip_to!(at);
+                if run < at {
+                    client.push(&self.block[run..at]);
+                }
                 client.poll_flush(cx);
                 self.fail(Broken::Lost(Some(report)));
                 return Ok(());

@@ -301,7 +301,7 @@ impl Session {
 
     /// Ends the transaction that pgherd itself began for a string or batch.
     pub(super) async fn end_implicit(&mut self) -> Result<(), Report> {
-        if !self.block.as_ref().is_some_and(|b| !b.explicit) {
+        if self.block.as_ref().is_none_or(|b| b.explicit) {
             return Ok(());
         }
         if self.client.failed {
@@ -332,10 +332,10 @@ impl Session {
                 self.client.say(|o| report.write(o));
             }
         }
-        if self.block.as_ref().is_some_and(|b| !b.explicit) {
-            if let Err(report) = self.end_implicit().await {
-                self.client.say(|o| report.write(o));
-            }
+        if self.block.as_ref().is_some_and(|b| !b.explicit)
+            && let Err(report) = self.end_implicit().await
+        {
+            self.client.say(|o| report.write(o));
         }
         self.say_ready();
         Ok(())

@@ -212,10 +212,8 @@ fn command_line_options(text: &str) -> Vec<(String, String)> {
     while let Some(word) = words.next() {
         let setting = if word == "-c" {
             words.next()
-        } else if let Some(rest) = word.strip_prefix("--").or_else(|| word.strip_prefix("-c")) {
-            Some(rest.to_owned())
         } else {
-            None
+            word.strip_prefix("--").or_else(|| word.strip_prefix("-c")).map(|rest| rest.to_owned())
         };
         if let Some((name, value)) = setting.as_deref().and_then(|s| s.split_once('=')) {
             found.push((name.replace('-', "_").to_ascii_lowercase(), value.to_owned()));

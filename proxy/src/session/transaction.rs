@@ -790,13 +790,13 @@ impl Session {
                 LinkError::End(end) => Err(end),
             };
         }
-        if !self.links.iter().any(|l| l.in_block) {
-            if let Err(e) = self.link_for(self.any_shard()).await {
-                return match e {
-                    LinkError::Refused(report) => Ok(Err(report)),
-                    LinkError::End(end) => Err(end),
-                };
-            }
+        if !self.links.iter().any(|l| l.in_block)
+            && let Err(e) = self.link_for(self.any_shard()).await
+        {
+            return match e {
+                LinkError::Refused(report) => Ok(Err(report)),
+                LinkError::End(end) => Err(end),
+            };
         }
         self.sync_links();
         let in_block = self.block.is_some();
