@@ -574,3 +574,22 @@ fn a_template_of_an_older_topology_is_made_again() {
     // Without facts "customer_id" may be a column of countries: scattered, which is right, too.
     assert_eq!(pgherd_router::describe(&found, &new), "each of s0, s1, s2, s3: union");
 }
+
+#[test]
+fn a_statement_beyond_the_limit_is_refused_where_its_keys_would_matter() {
+    let long = format!("INSERT INTO orders (customer_id, note) VALUES (2, '{}')", "x".repeat(17 << 20));
+    assert!(plan(&herd(), &long).starts_with("refused 54000"));
+    assert_eq!(plan(&plain_pool(), &long), "one shard: s0");
+}
+
+#[test]
+fn a_cache_that_meets_ever_new_shapes_stays_small_and_right() {
+    let herd = herd();
+    let mut cache = pgherd_router::Cache::default();
+    for shape in 0..25_000 {
+        let sql = format!("SELECT 1 AS a{shape} FROM orders WHERE customer_id = 2");
+        let statement = cache.analyze(&herd, &sql).remove(0);
+        let found = statement.template.plan(&herd, &sql, &statement.literals, Default::default()).unwrap();
+        assert_eq!(pgherd_router::describe(&found, &herd), "one shard: s2");
+    }
+}

@@ -864,3 +864,28 @@ fn hints_name_the_shard_by_hand() {
         ],
     );
 }
+
+#[test]
+fn strings_that_name_a_moment_are_known() {
+    let plan = |text: &str| house::plan(&herd(), &format!("SELECT * FROM customers WHERE since < '{text}'"));
+    for text in [
+        "now",
+        " NOW ",
+        "today",
+        "Tomorrow",
+        "yesterday 10:00",
+        "today 10:00 PST",
+        "today 10:00 pm +02",
+        "now UTC",
+        "10:00 today",
+        "today 10:00 America/New_York",
+        "tomorrow at 5",
+    ] {
+        assert!(plan(text).starts_with("refused"), "{text}");
+    }
+    for text in
+        ["", "2020-01-01", "nowhere", "infinity", "do it now, please", "not today, my dear friend", "epoch"]
+    {
+        assert!(plan(text).starts_with("each of"), "{text}");
+    }
+}

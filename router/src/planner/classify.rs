@@ -84,6 +84,17 @@ pub(super) fn empty(topology: &Topology) -> Template {
     draft.made(topology).template
 }
 
+/// 54000: nobody reads it. Not cached: its fingerprint says nothing about its length.
+pub(super) fn too_long(topology: &Topology, limit: usize) -> Made {
+    let refusal = Refusal {
+        sqlstate: "54000",
+        message: "statement is too long for a sharded database".to_owned(),
+        detail: Some(format!("pgherd reads statements of up to {} MiB for their keys.", limit >> 20)),
+        hint: Some("Use COPY, or several statements.".to_owned()),
+    };
+    Draft::refused(refusal).literal().made(topology)
+}
+
 /// One shard has all there is: nothing has to be understood to send a statement there.
 pub(super) fn is_plain(topology: &Topology) -> bool {
     topology.shards.len() == 1

@@ -12,7 +12,8 @@
 //!                                                 values + Route -> route -> Plan
 //! ```
 //!
-//! Limits: templates in a cache, [`TEMPLATES_MAX`] and [`TEXT_MAX`]; depth of a tree, `parse::DEPTH_MAX`.
+//! Limits: templates in a cache, [`TEMPLATES_MAX`] and [`TEXT_MAX`]; a statement, [`STATEMENT_BYTES_MAX`]; depth of a tree,
+//! `parse::DEPTH_MAX`.
 //!
 //! Start reading at [`Cache::analyze`] and [`template`].
 
@@ -159,8 +160,25 @@ struct Made {
     depends_on_literals: bool,
 }
 
+/// Longest statement that is read for its meaning: its tokens take some 20 times the memory of its text. (COPY's rows are
+/// no statement.)
+const STATEMENT_BYTES_MAX: usize = 16 << 20;
+
+/// How much of a longer one is read where it makes no difference to its place.
+const BEGINNING_BYTES: usize = 4 << 10;
+
 /// The slow path: one statement, from its text.
 fn template(topology: &Topology, sql: &str, literals: &[Literal]) -> Made {
+    if sql.len() > STATEMENT_BYTES_MAX {
+        if !classify::is_plain(topology) {
+            return classify::too_long(topology, STATEMENT_BYTES_MAX);
+        }
+        let end = (0..=BEGINNING_BYTES).rev().find(|end| sql.is_char_boundary(*end)).unwrap_or(0);
+        let mut made = classify::statement(topology, sql, &tokens(&sql[..end]), literals);
+        made.template.read_only = false;
+        made.depends_on_literals = true;
+        return made;
+    }
     let tokens = tokens(sql);
     let made = classify::statement(topology, sql, &tokens, literals);
     debug_assert_eq!(made.template.version, topology.version);
