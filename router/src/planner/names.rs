@@ -106,6 +106,25 @@ pub(super) fn builtin(name: &str) -> Function {
     }
 }
 
+/// A function without parentheses: the word is reserved, so it is no column's name.
+pub(super) fn is_value_function(word: &str) -> bool {
+    matches!(
+        word,
+        "current_catalog"
+            | "current_date"
+            | "current_role"
+            | "current_schema"
+            | "current_time"
+            | "current_timestamp"
+            | "current_user"
+            | "localtime"
+            | "localtimestamp"
+            | "session_user"
+            | "system_user"
+            | "user"
+    )
+}
+
 /// Written by users: it may run any SQL inside. Built-in functions that take SQL as text are such, too.
 pub(super) fn is_user_function(topology: &Topology, name: &str) -> bool {
     topology.facts.user_functions.contains(name) || RUNS_SQL.contains(&name)
@@ -197,6 +216,7 @@ const PER_SERVER: &[&str] = &[
     "session_user",
     "user",
     "current_role",
+    "system_user",
     "current_catalog",
     "current_schema",
     "current_schemas",

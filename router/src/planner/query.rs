@@ -508,11 +508,10 @@ impl<'a> Walk<'a> {
     }
 
     fn column(&mut self, name: &Ident) {
-        // CURRENT_USER and its kin are words without parentheses.
-        match names::function(self.topology, &name.value) {
-            names::Function::PerServer if name.quote_style.is_none() => self.per_server(&name.value),
-            _ => self.found.pure = false,
+        if name.quote_style.is_none() && names::is_value_function(&name.value) {
+            self.per_server(&name.value);
         }
+        self.found.pure = false;
         self.system_column(name);
     }
 
