@@ -703,6 +703,13 @@ impl Session {
                 link.skipping = false;
                 link.flush_asked = false;
             }
+            [] if self.links.iter().filter(|l| !l.expects.is_empty()).count() == 1 => {
+                // Behind a Query: the server answers in its turn, unless the Query is a COPY, which ignores a Sync.
+                for link in self.links.iter_mut().filter(|l| !l.expects.is_empty()) {
+                    link.out.extend_from_slice(message::SYNC);
+                    link.expects.push_back(Expect::Sync);
+                }
+            }
             [] => {
                 self.settle().await?;
                 self.adopt_status();

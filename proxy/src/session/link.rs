@@ -238,6 +238,12 @@ impl Link {
         self.expects.is_empty() && self.out_at == self.out.len() && self.body_left == 0
     }
 
+    /// A ReadyForQuery will come by itself.
+    pub fn owes_ready(&self) -> bool {
+        self.body_left > 0
+            || self.expects.iter().any(|e| matches!(e, Expect::Query { .. } | Expect::Sync | Expect::Unit(_)))
+    }
+
     /// Fit for the next client.
     pub fn reusable(&self) -> bool {
         self.quiet()
@@ -397,10 +403,15 @@ impl Link {
             if at == self.end {
                 break;
             }
-            let Some(head) = frame::header(&self.block[at..self.end])
-                .map_err(|e| format!("message {:?} with length {}", e.kind as char, e.length))?
-            else {
-                break;
+            let head = match frame::header(&self.block[at..self.end]) {
+                Ok(Some(head)) => head,
+                Ok(None) => break,
+                Err(e) => {
+                    if run < at {
+                        client.push(&self.block[run..at]);
+                    }
+                    return Err(format!("message {:?} with length {}", e.kind as char, e.length));
+                }
             };
             let available = self.end - at;
             let whole = available >= head.total();
@@ -458,7 +469,16 @@ impl Link {
                 self.fail(Broken::Lost(Some(report)));
                 return Ok(());
             }
-            let forward = self.take_frame(head.kind, body, client)?;
+            let forward = match self.take_frame(head.kind, body, client) {
+                Ok(forward) => forward,
+                Err(why) => {
+                    // What came before the lie is the client's all the same.
+                    if run < at {
+                        client.push(&self.block[run..at]);
+                    }
+                    return Err(why);
+                }
+            };
             if self.broken.is_some() {
                 // The server's last word, with nobody asking: `fail` has closed the block, what stood before is the client's.
                 client.push(&self.block[run..at]);
@@ -562,6 +582,8 @@ impl Link {
                 }
                 b'G' => {
                     self.copying = true;
+                    // Syncs that were sent behind the Query are read, and ignored, by the COPY.
+                    self.expects.retain(|e| !matches!(e, Expect::Sync));
                     Ok(true)
                 }
                 b'W' => Err("replication in a pooled session".into()),

@@ -162,8 +162,19 @@ impl Session {
         self.scratch = self.worker.take_scratch();
         let mut fill = true;
         loop {
+            let mut held = false;
             while !self.backlogged() {
-                match self.client.incoming() {
+                let incoming = self.client.incoming();
+                let of_copy = match &incoming {
+                    Ok(Incoming::CopyBytes) => true,
+                    Ok(Incoming::Frame(head)) => matches!(head.kind, b'c' | b'f'),
+                    _ => false,
+                };
+                if of_copy && self.copy_undecided() {
+                    held = true;
+                    break;
+                }
+                match incoming {
                     Ok(Incoming::Nothing) => break,
                     Ok(Incoming::CopyBytes) => self.on_copy_bytes(),
                     Ok(Incoming::Frame(head)) => {
@@ -196,8 +207,9 @@ impl Session {
                     return Ok(());
                 }
             }
-            if self.client.eof && self.client.inbox_empty() && self.links.iter().all(|l| l.expects.is_empty())
-            {
+            // A COPY that gets no more rows, or a batch that gets no Sync, would wait for ever: PostgreSQL ends here as well.
+            let starved = self.links.iter().any(|l| l.copying) || !self.links.iter().any(Link::owes_ready);
+            if self.client.eof && !self.backlogged() && starved {
                 self.flush_client().await;
                 return Err(End::Client);
             }
@@ -211,7 +223,7 @@ impl Session {
                     return Err(End::Client);
                 }
             } else {
-                self.pump(true).await;
+                self.pump(!held).await;
             }
             fill = false;
         }
@@ -339,12 +351,28 @@ impl Session {
         });
     }
 
+    /// CopyData has come, and whether it belongs to a COPY is for a server to say: it began one, or it ended without.
+    fn copy_undecided(&mut self) -> bool {
+        if self.links.iter().any(|l| l.copying) {
+            return false;
+        }
+        let mut waiting = false;
+        for link in self.links.iter_mut().filter(|l| !l.expects.is_empty()) {
+            waiting = true;
+            if link.unsynced {
+                ask_to_flush(link);
+            }
+        }
+        waiting
+    }
+
     fn on_copy_end(&mut self, kind: u8, body: &[u8]) {
         if let Some(link) = self.links.iter_mut().find(|l| l.copying) {
             message::frame(&mut link.out, kind, |o| o.extend_from_slice(body));
+            // A query string may begin another COPY: what comes for it waits until the server says so.
+            link.copying = false;
             if !matches!(link.expects.front(), Some(Expect::Query { .. })) {
                 // The extended protocol: the next Sync is answered.
-                link.copying = false;
                 link.unsynced = true;
             }
         }
@@ -386,6 +414,13 @@ impl Session {
                 // What is asked from here on needs a Flush of its own.
                 self.links.iter_mut().for_each(|l| l.flush_asked = false);
                 return Ok(());
+            }
+            if self.links.iter().any(|l| l.copying) {
+                // The server waits for rows, and the client has sent something else: PostgreSQL ends the session too.
+                let report = Report::error("08P01", "unexpected message during COPY from stdin");
+                self.client.say(|o| report.write(o));
+                let why = "terminating connection because protocol synchronization was lost";
+                return self.fatal(Report::fatal("08P01", why));
             }
             if self.client.gone {
                 return Err(End::Client);
@@ -441,8 +476,12 @@ impl Session {
             let link = self.drop_link(index);
             tracing::warn!(shard = %self.db.shard_name(link.shard), broken = ?broken, "a server was lost under a client");
             let report = self.lost_report(link.shard, &broken);
-            if link.inside_frame() || link.lost_ready > 1 {
-                // Half a frame is with the client, or several batches are without an answer: no error can be put in their place.
+            if link.inside_frame() {
+                // Half a frame is with the client: whatever is said now would be read as the rest of it.
+                return Err(End::Fatal);
+            }
+            if link.lost_ready > 1 {
+                // Several batches are without an answer: no error can be put in their place.
                 return self.fatal(Report { severity: "FATAL".into(), ..report });
             }
             if link.lost_replies == 0 && self.block.is_none() {
@@ -828,7 +867,11 @@ impl Session {
             let all: Vec<usize> = (0..self.links.len()).collect();
             // A cancel that overtakes its query strikes nothing: asked again until the server answers.
             while tokio::time::timeout(CANCEL_AGAIN, self.run_units(&all)).await.is_err() {
-                for link in self.links.iter().filter(|l| l.broken.is_none() && !l.quiet()) {
+                for link in self.links.iter_mut().filter(|l| l.broken.is_none() && !l.quiet()) {
+                    if std::mem::take(&mut link.copying) {
+                        // A COPY that began only now: a cancel does not reach a server that reads rows.
+                        message::copy_fail(&mut link.out, "the client went away");
+                    }
                     let _ = link.server.cancel.cancel().await;
                 }
             }
