@@ -136,7 +136,7 @@ pub async fn open(stream: &mut Stream) -> Result<Opening, Refused> {
 }
 
 fn bad_report() -> Report {
-    Report::fatal("08P01", "invalid startup packet layout")
+    Report::fatal("08P01", "invalid startup packet layout: expected terminator as last byte")
 }
 
 fn bad_packet() -> Refused {
@@ -196,7 +196,8 @@ pub async fn negotiate(stream: &mut Stream, startup: &Startup) -> Result<(), Ref
     }
     let mut out = Vec::new();
     message::frame(&mut out, b'v', |o| {
-        o.extend_from_slice(&0u32.to_be_bytes());
+        // The whole version, major and minor: libpq takes a 0 for a protocol before 3.0.
+        o.extend_from_slice(&(3u32 << 16).to_be_bytes());
         o.extend_from_slice(&(options.len() as u32).to_be_bytes());
         for option in &options {
             o.extend_from_slice(option.as_bytes());

@@ -348,6 +348,9 @@ impl Client {
 
     /// Keeps a ParameterStatus until the next ReadyForQuery.
     pub fn report(&mut self, body: &[u8]) {
+        if self.hushed {
+            return;
+        }
         pgherd_wire::message::frame(&mut self.reports, b'S', |o| o.extend_from_slice(body));
     }
 

@@ -221,6 +221,10 @@ impl Session {
     /// BEGIN take in what its implicit transaction did before.
     pub(super) async fn batch_to_block(&mut self) -> Result<(), LinkError> {
         self.settle().await?;
+        if self.skipping() {
+            // The batch has failed meanwhile: its server takes in nothing before the Sync, and the client is told already.
+            return Err(LinkError::Refused(in_failed_block()));
+        }
         if self.block.is_some() {
             return Ok(());
         }
