@@ -1,0 +1,187 @@
+//! The same scripts over four shards: statements with keys, fans, transactions.
+
+use crate::raw::*;
+use crate::*;
+
+/// Sharded by `k`, a bigint.
+pub const TABLES: [&str; 4] = ["sa", "sb", "sc", "sd"];
+
+fn run(sql: &str) -> Vec<u8> {
+    [parse("", sql, &[]), bind("", "", &[]), describe_portal(""), execute("", 0)].concat()
+}
+
+#[test]
+fn four_shards_answer_like_one_server() {
+    let stage = stage();
+    stage.prepare(
+        "shop",
+        &[
+            "CREATE TABLE sa (k bigint PRIMARY KEY, v text)",
+            "INSERT INTO sa SELECT g, 'v' || g FROM generate_series(1, 5) g WHERE false",
+        ],
+    );
+    stage.prepare("shop", &["INSERT INTO sa (k, v) VALUES (1, 'one'), (2, 'two'), (3, 'three'), (4, 'four'), (5, 'five'), (6, 'six'), (7, 'seven')"]);
+    let one = |why, sql: &[&str]| script(why, queries(sql));
+    let named = |k: &str| [bind("", "s", &[k]), execute("", 0), sync()].concat();
+    stage.compare(
+        "shop",
+        vec![
+            one("by key", &["SELECT k, v FROM sa WHERE k = 3"]),
+            one("no such key", &["SELECT k, v FROM sa WHERE k = 33"]),
+            one("aggregates", &["SELECT count(*), sum(k), min(k), max(k) FROM sa"]),
+            one("aggregates over nothing", &["SELECT count(*), sum(k), min(k) FROM sa WHERE v = 'nothing'"]),
+            one("the empty query", &["", ";", "-- x"]),
+            one("an unknown column", &["SELECT nothing FROM sa WHERE k = 1"]),
+            one("an error on one shard", &["SELECT 1/0 FROM sa WHERE k = 1"]),
+            one("a unique violation", &["INSERT INTO sa VALUES (1, 'again')", "SELECT count(*) FROM sa"]),
+            one("a unique violation in a split INSERT leaves nothing", &["INSERT INTO sa VALUES (101, 'a'), (102, 'b'), (103, 'c'), (1, 'again'), (104, 'd')", "SELECT count(*) FROM sa"]),
+            one("write and read", &["INSERT INTO sa VALUES (50, 'x')", "UPDATE sa SET v = 'y' WHERE k = 50", "SELECT v FROM sa WHERE k = 50", "DELETE FROM sa WHERE k = 50"]),
+            one("tags of a fan add up", &["UPDATE sa SET v = v", "DELETE FROM sa WHERE v = 'nothing'"]),
+            one("a transaction over shards", &["BEGIN", "INSERT INTO sa VALUES (60, 'x')", "INSERT INTO sa VALUES (61, 'x')", "INSERT INTO sa VALUES (62, 'x')", "SELECT count(*) FROM sa", "COMMIT", "DELETE FROM sa WHERE k IN (60, 61, 62)"]),
+            one("rolled back over shards", &["BEGIN", "UPDATE sa SET v = 'lost'", "ROLLBACK", "SELECT count(*) FROM sa WHERE v = 'lost'"]),
+            one("status E over shards", &["BEGIN", "INSERT INTO sa VALUES (60, 'x')", "INSERT INTO sa VALUES (1, 'x')", "SELECT 1", "INSERT INTO sa VALUES (61, 'x')", "COMMIT", "SELECT count(*) FROM sa"]),
+            one("savepoints over shards", &["BEGIN", "INSERT INTO sa VALUES (60, 'x')", "SAVEPOINT a", "INSERT INTO sa VALUES (61, 'x')", "INSERT INTO sa VALUES (1, 'x')", "ROLLBACK TO a", "SELECT count(*) FROM sa", "INSERT INTO sa VALUES (62, 'x')", "COMMIT", "DELETE FROM sa WHERE k IN (60, 61, 62)"]),
+            one("a string of several is one transaction", &["INSERT INTO sa VALUES (60, 'x'); INSERT INTO sa VALUES (61, 'x'); INSERT INTO sa VALUES (1, 'x')", "SELECT count(*) FROM sa"]),
+            one("a string with BEGIN and COMMIT", &["BEGIN; INSERT INTO sa VALUES (60, 'x'); INSERT INTO sa VALUES (61, 'x'); COMMIT; SELECT count(*) FROM sa", "DELETE FROM sa WHERE k = 60; DELETE FROM sa WHERE k = 61"]),
+            one("a string with an error behind COMMIT", &["INSERT INTO sa VALUES (60, 'x'); COMMIT; INSERT INTO sa VALUES (1, 'x')", "SELECT count(*) FROM sa", "DELETE FROM sa WHERE k = 60"]),
+            one("COMMIT AND CHAIN", &["BEGIN", "INSERT INTO sa VALUES (60, 'x')", "COMMIT AND CHAIN", "INSERT INTO sa VALUES (61, 'x')", "ROLLBACK", "DELETE FROM sa WHERE k = 60 OR k = 61"]),
+            one("warnings", &["COMMIT", "ROLLBACK", "SAVEPOINT a", "BEGIN", "BEGIN", "ROLLBACK"]),
+            one("settings reach every shard", &["SET application_name TO 'herd'", "SHOW application_name", "SELECT k, current_setting('application_name') FROM sa WHERE k = 1", "SELECT k, current_setting('application_name') FROM sa WHERE k = 4", "RESET application_name", "SHOW application_name"]),
+            one("SET rolled back", &["BEGIN", "SET application_name TO 'herd'", "SELECT current_setting('application_name') FROM sa WHERE k = 2", "ROLLBACK", "SHOW application_name"]),
+            one("SET LOCAL over shards", &["BEGIN", "SET LOCAL application_name TO 'herd'", "SELECT current_setting('application_name') FROM sa WHERE k = 2", "SELECT current_setting('application_name') FROM sa WHERE k = 3", "COMMIT", "SELECT current_setting('application_name') FROM sa WHERE k = 3"]),
+            one("a failing SET", &["SET work_mem TO 'x'", "SHOW work_mem"]),
+            one("DDL on all", &["CREATE TABLE sb (k bigint, v int)", "INSERT INTO sb VALUES (1, 1), (2, 2), (3, 3)", "SELECT sum(v) FROM sb", "TRUNCATE sb", "SELECT count(*) FROM sb", "DROP TABLE sb"]),
+            one("DDL rolled back", &["BEGIN", "CREATE TABLE sc (k bigint)", "INSERT INTO sc VALUES (1), (2), (3)", "SELECT count(*) FROM sc", "ROLLBACK"]),
+            script("extended by key", batch(&[parse("s", "SELECT v FROM sa WHERE k = $1", &[]), describe_statement("s"), sync(), named("1"), named("2"), named("3"), named("99"), named("4")], 6)),
+            script("extended over shards in one batch", batch(&[run("INSERT INTO sa VALUES (70, 'x')"), run("INSERT INTO sa VALUES (71, 'x')"), run("INSERT INTO sa VALUES (72, 'x')"), run("SELECT count(*) FROM sa"), sync(), run("DELETE FROM sa WHERE k IN (70, 71, 72)"), sync()], 2)),
+            script("an error takes the whole batch back, on all shards", batch(&[run("INSERT INTO sa VALUES (70, 'x')"), run("INSERT INTO sa VALUES (71, 'x')"), run("INSERT INTO sa VALUES (1, 'x')"), run("INSERT INTO sa VALUES (72, 'x')"), sync(), run("SELECT count(*) FROM sa"), sync()], 2)),
+            script("several Sync over shards at once", batch(&(1..=7).flat_map(|k| [run(&format!("SELECT v FROM sa WHERE k = {k}")), sync()]).collect::<Vec<_>>(), 7)),
+            script("several Query over shards at once", batch(&(1..=7).map(|k| query(&format!("SELECT v FROM sa WHERE k = {k}"))).collect::<Vec<_>>(), 7)),
+            script("named statements in a pipeline over shards", batch(&[parse("s", "SELECT v FROM sa WHERE k = $1", &[]), bind("", "s", &["1"]), execute("", 0), bind("", "s", &["2"]), execute("", 0), bind("", "s", &["3"]), execute("", 0), sync()], 1)),
+            script("unknown names over shards", batch(&[bind("", "nobody", &[]), execute("", 0), sync(), query("SELECT v FROM sa WHERE k = 1")], 2)),
+            script("a bad key value", batch(&[parse("s", "SELECT v FROM sa WHERE k = $1", &[]), bind("", "s", &["one"]), execute("", 0), sync(), named("1")], 2)),
+            script("a key out of range", batch(&[parse("s", "SELECT v FROM sa WHERE k = $1", &[]), bind("", "s", &["99999999999999999999"]), execute("", 0), sync(), named("1")], 2)),
+            script("too few values", batch(&[parse("s", "SELECT v FROM sa WHERE k = $1", &[]), bind("", "s", &[]), execute("", 0), sync(), named("1")], 2)),
+            script("Bind cut short", batch(&[parse("s", "SELECT v FROM sa WHERE k = $1", &[]), any(b'B', b"\0s\0\0"), sync(), named("1")], 2)),
+            script("Bind with a length that lies", batch(&[parse("s", "SELECT v FROM sa WHERE k = $1", &[]), any(b'B', b"\0s\0\0\0\0\x01\x7f\xff\xff\xff1\0\0"), sync(), named("1")], 2)),
+            script("Flush in a fan", vec![Step::Send([run("SELECT count(*) FROM sa"), flush()].concat()), Step::Until(b'C'), Step::Quiet, Step::Send(sync()), Step::Ready(1)]),
+            script("Describe of a fan without Execute", batch(&[parse("s", "SELECT count(*), sum(k) FROM sa", &[]), describe_statement("s"), bind("p", "s", &[]), describe_portal("p"), sync()], 1)),
+            script("a row limit by key in a transaction", join(vec![queries(&["BEGIN"]), batch(&[parse("s", "SELECT generate_series(1, 5), v FROM sa WHERE k = $1", &[]), bind("p", "s", &["3"]), execute("p", 2), sync()], 1), batch(&[execute("p", 2), sync()], 1), batch(&[execute("p", 9), sync()], 1), queries(&["COMMIT"])])),
+            script("BEGIN and COMMIT in a pipeline over shards", batch(&[run("BEGIN"), run("INSERT INTO sa VALUES (80, 'x')"), run("INSERT INTO sa VALUES (81, 'x')"), run("COMMIT"), sync(), query("DELETE FROM sa WHERE k IN (80, 81)")], 2)),
+            script("Query behind an unfinished batch over shards", batch(&[run("INSERT INTO sa VALUES (82, 'x')"), query("INSERT INTO sa VALUES (83, 'x')"), sync(), query("DELETE FROM sa WHERE k IN (82, 83)")], 3)),
+            script("a failing Query takes the batch before it back", batch(&[run("INSERT INTO sa VALUES (84, 'x')"), query("INSERT INTO sa VALUES (2, 'x')"), sync(), query("SELECT count(*) FROM sa")], 3)),
+            script("an error in a fan in a batch", batch(&[run("INSERT INTO sa VALUES (85, 'x')"), run("SELECT sum(1/(k-3)) FROM sa"), run("SELECT 1"), sync(), query("SELECT count(*) FROM sa")], 2)),
+        ],
+    );
+}
+
+#[test]
+fn copy_over_four_shards_is_answered_as_by_one_server() {
+    let stage = stage();
+    stage.prepare("shop", &["CREATE TABLE sd (k bigint PRIMARY KEY, v text)"]);
+    let from = || query("COPY sd FROM STDIN");
+    let rows = || (1..=40).map(|k| copy_data(&format!("{k}\tv{k}\n"))).collect::<Vec<_>>().concat();
+    let after =
+        |steps: Vec<Step>| join(vec![steps, queries(&["SELECT count(*), sum(k) FROM sd", "TRUNCATE sd"])]);
+    stage.compare(
+        "shop",
+        vec![
+            script(
+                "COPY FROM",
+                after(vec![
+                    Step::Send(from()),
+                    Step::Until(b'G'),
+                    Step::Send([rows(), copy_done()].concat()),
+                    Step::Ready(1),
+                ]),
+            ),
+            script(
+                "COPY FROM, all at once, a Query behind",
+                after(batch(&[from(), rows(), copy_done(), query("SELECT 1")], 2)),
+            ),
+            script(
+                "rows cut anywhere",
+                after(vec![
+                    Step::Send(from()),
+                    Step::Until(b'G'),
+                    Step::Send(
+                        "1\ta\n22\tb\n333\tcc\n"
+                            .chars()
+                            .map(|c| copy_data(&c.to_string()))
+                            .collect::<Vec<_>>()
+                            .concat(),
+                    ),
+                    Step::Send(copy_done()),
+                    Step::Ready(1),
+                ]),
+            ),
+            script(
+                "CopyFail leaves nothing",
+                after(batch(&[from(), rows(), copy_fail("no more"), query("SELECT 1")], 2)),
+            ),
+            script(
+                "Sync and Flush during COPY",
+                after(batch(&[from(), sync(), rows(), flush(), sync(), copy_done()], 1)),
+            ),
+            script(
+                "a duplicate key leaves nothing",
+                join(vec![
+                    batch(&[from(), rows(), copy_done()], 1),
+                    queries(&["SELECT count(*) FROM sd", "TRUNCATE sd"]),
+                ]),
+            ),
+            script(
+                "extended COPY FROM",
+                after(vec![
+                    Step::Send(
+                        [parse("", "COPY sd FROM STDIN", &[]), bind("", "", &[]), execute("", 0), flush()]
+                            .concat(),
+                    ),
+                    Step::Until(b'G'),
+                    Step::Send([rows(), copy_done(), sync()].concat()),
+                    Step::Ready(1),
+                ]),
+            ),
+            script(
+                "extended COPY FROM, Sync first",
+                after(vec![
+                    Step::Send(
+                        [parse("", "COPY sd FROM STDIN", &[]), bind("", "", &[]), execute("", 0), sync()]
+                            .concat(),
+                    ),
+                    Step::Until(b'G'),
+                    Step::Send([rows(), copy_done(), sync()].concat()),
+                    Step::Ready(1),
+                    Step::Quiet,
+                ]),
+            ),
+            script(
+                "extended CopyFail",
+                after(batch(
+                    &[
+                        parse("", "COPY sd FROM STDIN", &[]),
+                        bind("", "", &[]),
+                        execute("", 0),
+                        rows(),
+                        copy_fail("stop"),
+                        sync(),
+                        query("SELECT 1"),
+                    ],
+                    2,
+                )),
+            ),
+            script(
+                "a Query during COPY",
+                vec![Step::Send([from(), rows(), query("SELECT 1")].concat()), Step::Closed],
+            ),
+            script(
+                "COPY in a block",
+                after(join(vec![
+                    queries(&["BEGIN"]),
+                    batch(&[from(), rows(), copy_done()], 1),
+                    queries(&["SELECT count(*) FROM sd", "COMMIT"]),
+                ])),
+            ),
+        ],
+    );
+}
