@@ -524,6 +524,9 @@ impl Link {
 
     /// Says pgherd's own replies that no server reply stands before.
     pub fn flush_local(&mut self, client: &mut Client) {
+        if self.body_left > 0 {
+            return;
+        }
         while let Some(Expect::Local(..)) = self.expects.front() {
             if let Some(Expect::Local(bytes, _)) = self.expects.pop_front() {
                 client.push(&bytes);
