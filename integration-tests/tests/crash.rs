@@ -578,3 +578,66 @@ fn a_server_that_ends_a_connection_between_two_statements_is_heard_once() {
     }
     stage.check_no_panic();
 }
+
+#[test]
+fn a_server_lost_while_another_one_works_is_told_in_every_protocol() {
+    let (stage, items) = two_shards();
+    let script = stage.herd().folder().join("script.sql");
+    for order in [[1, 0], [0, 1]] {
+        // The row of the shard that lives is updated while the other one dies; then one more statement for each.
+        let mut lines = vec!["BEGIN;".to_owned()];
+        if order == [0, 1] {
+            lines.push(format!("SELECT v FROM items WHERE id = {};", items.by_shard[0][1]));
+        }
+        lines.push(format!("{};", items.touch(1)));
+        lines.push(format!("{};", items.touch(0)));
+        lines.push(format!("{};", items.touch(1)));
+        lines.push("END;".to_owned());
+        std::fs::write(&script, lines.join("\n")).unwrap();
+        // Extended twice: the second time the servers know the statements already.
+        for protocol in ["simple", "extended", "extended", "prepared"] {
+            let why = format!("{protocol}, {order:?}");
+            let holder = format!(
+                "BEGIN; SELECT v FROM items WHERE id = {} FOR UPDATE; SELECT pg_sleep(60)",
+                items.on(0)
+            );
+            let mut command = stage.herd().binaries().command("psql");
+            command.args(["-X", "-q", "-d", &stage.herd().control_url(0), "-c", &holder]);
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            until("the row is locked", Duration::from_secs(10), || {
+                stage.ask_server(0, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+                    == "1"
+            });
+            let started = Instant::now();
+            let output = std::thread::scope(|scope| {
+                let run = scope.spawn(|| {
+                    let protocol = format!("--protocol={protocol}");
+                    stage.pgbench(&[
+                        "--no-vacuum",
+                        &protocol,
+                        "--transactions=1",
+                        "--file",
+                        script.to_str().unwrap(),
+                    ])
+                });
+                waits(&stage, 0);
+                stage.herd().kill9(1).unwrap();
+                std::thread::sleep(Duration::from_millis(200));
+                stage.ask_server(0, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+                child.wait().unwrap();
+                run.join().unwrap()
+            });
+            assert!(started.elapsed() < Duration::from_secs(10), "{why}: {:?}", started.elapsed());
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && said.contains("aborted in command"), "{why}: {said}");
+            let open = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state <> 'idle'";
+            until(&format!("{why}: nothing is open"), Duration::from_secs(8), || {
+                stage.ask_server(0, open) == "0"
+            });
+            stage.herd().restart(1).unwrap();
+            stage.check_nothing_left(Instant::now(), &why);
+            assert_eq!(items.sums(&stage), ["0", "0"], "{why}: {said}");
+        }
+    }
+    stage.check_no_panic();
+}
