@@ -261,6 +261,19 @@ pub struct Statement {
 }
 
 impl Template {
+    /// Refused whatever its values are.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match &self.route {
+            crate::planner::Route::Refuse(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// A shard that knows all relations it names, as far as one does: where its text can be checked without its values.
+    pub fn home(&self) -> ShardId {
+        self.route.home()
+    }
+
     /// Where the statement runs with these values.
     ///
     /// `sql` is the statement's own text (what `literals` index into).

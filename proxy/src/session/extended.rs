@@ -119,7 +119,7 @@ impl Session {
         }
         let Ok(parse) = message::read_parse(body) else { return self.malformed().await };
         let tail = &body[parse.name.len() + 1..];
-        let Ok(prepared) = self.worker.intern(tail, &parse) else {
+        let Ok(prepared) = self.worker.intern(&self.reading(), tail, &parse) else {
             let report = Report::error("22021", "invalid byte sequence for encoding \"UTF8\"");
             return self.batch_error(report).await;
         };
@@ -140,6 +140,13 @@ impl Session {
         if analysis.len() > 1 {
             let report = Report::error("42601", "cannot insert multiple commands into a prepared statement");
             return self.batch_error(report).await;
+        }
+        if let Some(refusal) = analysis.first().and_then(|statement| statement.template.refusal())
+            && !self.client.failed
+            && self.db.names_elsewhere(&prepared.sql)
+        {
+            // Not this: let a server look for tables that are on several shards, and say that one does not exist.
+            return self.batch_error(refused(refusal.clone())).await;
         }
         self.statements.insert(parse.name.into(), prepared.clone());
         if is_local(&analysis) {
@@ -226,7 +233,7 @@ impl Session {
             state.prepared.remove(&oldest);
             message::close(&mut link.out, b'S', ServerName::of(oldest).as_bytes());
         }
-        // Recorded when the unit succeeds; until then it is closed again, which is no error for a name that is not there.
+        // Recorded at its ParseComplete; until then it is closed again, which is no error for a name that is not there.
         message::close(&mut link.out, b'S', name.as_bytes());
         message::parse(&mut link.out, name.as_bytes(), prepared.sql.as_bytes(), &prepared.types);
         link.unit_parse = Some((prepared.id, tick));
@@ -304,11 +311,13 @@ impl Session {
         let topology = self.topology();
         for pending in &self.pending {
             let (Pending::Parse { prepared, .. } | Pending::Describe(prepared)) = pending else { continue };
-            if let [statement] = &self.analysis(&topology, prepared)[..]
-                && let Ok(Plan::One(shard)) =
-                    statement.template.plan(&topology, &prepared.sql, &statement.literals, Params::default())
-            {
-                return shard;
+            let analysis = self.analysis(&topology, prepared);
+            let [statement] = &analysis[..] else { continue };
+            match statement.template.plan(&topology, &prepared.sql, &statement.literals, Params::default()) {
+                Ok(Plan::One(shard)) => return shard,
+                Ok(_) => {}
+                // Without its values nobody knows where it runs; but not every shard knows its tables.
+                Err(_) => return statement.template.home(),
             }
         }
         self.any_shard()

@@ -477,7 +477,7 @@ impl Session {
         }
         let mut bind = Vec::new();
         message::bind(&mut bind, b"", b"", &part_formats, &part_values, &results);
-        let statement = self.worker.intern_text(sql, &types);
+        let statement = self.worker.intern_text(&self.reading(), sql, &types);
         // Type, length and two empty names stand before the tail.
         Ok((statement, bind.split_off(7)))
     }

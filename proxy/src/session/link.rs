@@ -523,12 +523,16 @@ impl Link {
     }
 
     /// Says pgherd's own replies that no server reply stands before.
-    pub fn flush_local(&mut self, client: &mut Client) {
-        while let Some(Expect::Local(..)) = self.expects.front() {
+    /// `true`: there were some. None while a server's frame is under way.
+    pub fn flush_local(&mut self, client: &mut Client) -> bool {
+        let mut said = false;
+        while self.body_left == 0 && matches!(self.expects.front(), Some(Expect::Local(..))) {
             if let Some(Expect::Local(bytes, _)) = self.expects.pop_front() {
                 client.push(&bytes);
+                said = true;
             }
         }
+        said
     }
 
     /// One frame (its body may be cut, unless it is one that is understood). `true`: the client gets it.
@@ -736,11 +740,6 @@ impl Link {
     ) -> Result<bool, String> {
         match kind {
             b'Z' => {
-                if let Some((id, tick)) = self.unit_parse.take()
-                    && self.captured.error.is_none()
-                {
-                    self.server.state.prepared.insert(id, tick);
-                }
                 self.status = self.status_of(&body)?;
                 self.expects.pop_front();
                 if unit == Unit::Prelude {
@@ -760,6 +759,7 @@ impl Link {
                     let report = Report::read(&self.block[body]);
                     return Err(format!("the session could not be prepared: {}", report.message));
                 }
+                self.unit_parse = None;
                 if self.captured.error.is_none() {
                     self.captured.error = Some(self.block[body].to_vec());
                 }
@@ -824,7 +824,14 @@ impl Link {
                 }
                 Ok(true)
             }
-            b'1' | b'2' | b'3' | b'c' | b's' => Ok(false),
+            b'1' => {
+                // Whatever comes of its Bind: the server has the statement.
+                if let Some((id, tick)) = self.unit_parse.take() {
+                    self.server.state.prepared.insert(id, tick);
+                }
+                Ok(false)
+            }
+            b'2' | b'3' | b'c' | b's' => Ok(false),
             other => Err(format!("message {:?} in reply to a statement", other as char)),
         }
     }

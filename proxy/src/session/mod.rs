@@ -386,6 +386,8 @@ impl Session {
                 progress |= link.poll_flush(cx);
             }
             for link in &mut self.links {
+                // Not only when the server says something: of a statement that it has already, nothing was asked.
+                progress |= link.flush_local(&mut self.client);
                 progress |= link.poll_take(cx, &mut self.client);
             }
             progress |= self.client.poll_flush(cx);

@@ -151,6 +151,7 @@ impl Session {
         self.purge_broken();
         Ok(match said {
             // Syntax errors and names that do not exist.
+            Err(report) if report.sqlstate == "42P01" && self.db.names_elsewhere(text) => refusal,
             Err(report) if report.sqlstate.starts_with("42") && report.sqlstate != "42P02" => report,
             _ => refusal,
         })

@@ -175,6 +175,19 @@ pub fn in_failed_block() -> Report {
 }
 
 impl Session {
+    /// What the constants of a statement are read under, here and now.
+    pub(super) fn reading(&self) -> Vec<u8> {
+        let mut reading = self.settings.reading();
+        for step in self.block.iter().flat_map(|block| &block.prologue) {
+            if let Prologue::Statement(sql) = step {
+                reading.push(2);
+                reading.extend_from_slice(sql.as_bytes());
+                reading.push(0);
+            }
+        }
+        reading
+    }
+
     /// Runs BEGIN, COMMIT, SAVEPOINT and their kin: `None` when `kind` is none of them. Warnings go to the client here; the
     /// tag or the error is the caller's to say.
     pub(super) async fn control(&mut self, kind: &Kind) -> Result<Option<Outcome>, End> {

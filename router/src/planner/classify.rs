@@ -676,6 +676,10 @@ pub(super) fn inner(topology: &Topology, all: &[Token], inside: &[Token]) -> Res
 fn sharded(topology: &Topology, _sql: &str, tokens: &[Token], literals: &[Literal]) -> Draft {
     let spread = |token: &Token| is_name(token) && names::is_spread(topology, &token.text);
     if let Some(invalid) = tokens.iter().find(|token| token.kind == TokenKind::Invalid) {
+        if invalid.text.starts_with(['u', 'U']) {
+            // It may be the name of anything.
+            return Draft::refused(not_proven("pgherd does not read names with Unicode escapes (U&\"...\")."));
+        }
         // Some versions of PostgreSQL read "1OR" as two tokens. Where it matters, nobody guesses.
         return match tokens.iter().any(spread) {
             true => Draft::refused(syntax(&invalid.text)),
