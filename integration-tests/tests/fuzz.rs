@@ -268,7 +268,13 @@ fn after_login(endpoint: &Endpoint, dice: &mut Dice, rounds: usize) {
             1 => {
                 wire.half_close();
                 let sent: String = script.iter().map(|m| format!("\n    {}", m.escape_ascii())).collect();
-                assert!(closes(&mut wire, WITHIN), "a half-closed connection stays open after:{sent}");
+                let begun = Instant::now();
+                let said = wire.until(0);
+                assert!(
+                    said.last().is_some_and(|m| m.body == b"closed") && begun.elapsed() < WITHIN,
+                    "a half-closed connection stays open after:{sent}\n  it heard:{}",
+                    show(&said)
+                );
             }
             _ => {
                 let patience = Duration::from_millis(dice.below(60) as u64);

@@ -799,6 +799,21 @@ fn statements_and_portals_by_name_are_as_in_a_session_of_its_own() {
     );
 }
 
+/// A server that has the statement already is asked nothing, and so answers nothing: found by `fuzz`.
+#[test]
+fn parse_and_flush_is_answered_however_often_it_comes() {
+    let stage = stage();
+    for round in 0..10 {
+        let mut wire = stage.endpoint.login("plain");
+        wire.send(&[parse("again", "SELECT 'again', $1::int", &[]), flush()].concat());
+        assert_eq!(wire.until(b'1').last().map(|m| m.kind), Some(b'1'), "round {round}");
+        // A name that does not exist is judged after what was asked before.
+        wire.send(&[parse("more", "SELECT 'more', $1::int", &[]), bind("", "nobody", &[]), sync()].concat());
+        let said = wire.until(b'Z');
+        assert_eq!(said.iter().map(|m| m.kind).collect::<Vec<_>>(), b"1EZ", "round {round}: {}", show(&said));
+    }
+}
+
 #[test]
 fn a_function_call_goes_through() {
     let stage = stage();

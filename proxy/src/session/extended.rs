@@ -635,6 +635,7 @@ impl Session {
         self.describe_fans().await?;
         for link in &mut self.links {
             if link.unsynced {
+                link.flush_local(&mut self.client);
                 link.out.extend_from_slice(message::FLUSH);
             }
         }

@@ -523,16 +523,15 @@ impl Link {
     }
 
     /// Says pgherd's own replies that no server reply stands before.
-    /// `true`: there were some. None while a server's frame is under way.
-    pub fn flush_local(&mut self, client: &mut Client) -> bool {
-        let mut said = false;
-        while self.body_left == 0 && matches!(self.expects.front(), Some(Expect::Local(..))) {
+    pub fn flush_local(&mut self, client: &mut Client) {
+        if self.body_left > 0 {
+            return;
+        }
+        while let Some(Expect::Local(..)) = self.expects.front() {
             if let Some(Expect::Local(bytes, _)) = self.expects.pop_front() {
                 client.push(&bytes);
-                said = true;
             }
         }
-        said
     }
 
     /// One frame (its body may be cut, unless it is one that is understood). `true`: the client gets it.

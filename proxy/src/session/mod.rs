@@ -386,8 +386,6 @@ impl Session {
                 progress |= link.poll_flush(cx);
             }
             for link in &mut self.links {
-                // Not only when the server says something: of a statement that it has already, nothing was asked.
-                progress |= link.flush_local(&mut self.client);
                 progress |= link.poll_take(cx, &mut self.client);
             }
             progress |= self.client.poll_flush(cx);
@@ -441,6 +439,12 @@ impl Session {
 
     /// Carries out what replies brought with them: undone definitions, failures, schema changes, lost servers.
     fn after_replies(&mut self) -> Result<(), End> {
+        for link in &mut self.links {
+            // A reply of pgherd's own with none of the server's before it: no server will ever speak in its place.
+            if !link.inside_frame() {
+                link.flush_local(&mut self.client);
+            }
+        }
         for i in 0..self.links.len() {
             for undo in std::mem::take(&mut self.links[i].undone) {
                 self.undo(undo);

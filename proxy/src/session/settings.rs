@@ -39,7 +39,7 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// Settings that do not change what a statement's text means to the server that reads it. (A plan is made again when the
-/// search path or the role changes, by the server itself.)
+/// role changes, by the server itself; also when the search path does, but then the columns must stay the same.)
 const UNREAD: &[&str] = &[
     "application_name",
     "bytea_output",
@@ -50,7 +50,6 @@ const UNREAD: &[&str] = &[
     "idle_session_timeout",
     "lock_timeout",
     "role",
-    "search_path",
     "session_authorization",
     "statement_timeout",
     "synchronous_commit",
