@@ -250,6 +250,8 @@ pub struct CopyRows {
     pub columns: usize,
     /// Type OIDs of the key columns (how binary values are read).
     pub key_types: Vec<u32>,
+    /// varchar(n): surplus blanks are cut as the value is stored, and the hash is that of what is left. `None`: kept as sent.
+    pub key_chars: Vec<Option<usize>>,
 }
 
 /// One statement of a query string.

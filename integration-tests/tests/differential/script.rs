@@ -298,29 +298,19 @@ pub fn step(layout: &mut Layout, tally: &mut Tally, line: &Line, mode: &Mode, wh
         }
     };
     if let Some(reason) = herd.failure().and_then(refusal) {
-        let message = &herd.failure().expect("a failure").message;
-        // PostgreSQL says 0A000 with a hint, too. It may be tried where nothing happens when it does.
-        let own = message.contains("over several shards")
-            || message.contains("sharded database")
-            || message.contains("sharding key")
-            || message.contains("from a sequence")
-            || message.contains("shards disagree");
-        if own {
-            // As a statement that fails, whatever it is.
-            let refused = layout.plain.status == b'T' && herd.status == b'E';
-            if refused {
-                layout.plain.simple("SELECT 1/0", b"").expect("an answer");
-            }
-            let verdict = match herd.status == layout.plain.status {
-                true => Verdict::Refused(reason),
-                false => Verdict::Wrong(format!(
-                    "status {} after a refusal instead of {}",
-                    herd.status as char, layout.plain.status as char
-                )),
-            };
-            tally.add(&what, &verdict, &herd, None);
-            return verdict;
+        // For the other side it is a statement that fails, whatever it is.
+        if layout.plain.status == b'T' && herd.status == b'E' {
+            layout.plain.simple("SELECT 1/0", b"").expect("an answer");
         }
+        let verdict = match herd.status == layout.plain.status {
+            true => Verdict::Refused(reason),
+            false => Verdict::Wrong(format!(
+                "status {} after a refusal instead of {}",
+                herd.status as char, layout.plain.status as char
+            )),
+        };
+        tally.add(&what, &verdict, &herd, None);
+        return verdict;
     }
     let plain = mode.run(&mut layout.plain, &line.sql, &line.copy).expect("the plain server answers");
     let ordered = !line.unordered && line.sql.to_ascii_lowercase().contains("order by");

@@ -364,6 +364,10 @@ impl Session {
             let params = Params { values: &values, formats: &formats, types: &prepared.types };
             statement.template.plan(&topology, &prepared.sql, &statement.literals, params)
         };
+        let plan = plan.and_then(|plan| match self.cursor_elsewhere(&statement.template.kind, &plan) {
+            Some(refusal) => Err(refusal),
+            None => Ok(plan),
+        });
         let plan = match plan {
             Ok(plan) => self.at_cursor(&statement.template.kind, plan),
             Err(refusal) => return self.batch_error(refused(refusal)).await,

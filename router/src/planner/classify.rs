@@ -277,6 +277,11 @@ fn is_syntax(word: &str) -> bool {
 /// Functions that leave something in the session.
 fn effect_of_calls(tokens: &[Token]) -> Option<SessionEffect> {
     let mut found = None;
+    let named = |name: &str| tokens.iter().any(|token| token.text == name);
+    if named("pg_settings") && named("update") {
+        // Its rule is a set_config.
+        found = Some(SessionEffect::Other);
+    }
     for (index, token) in tokens.iter().enumerate() {
         let called =
             tokens.get(index + 1).is_some_and(|next| next.text == "(" && next.kind == TokenKind::Punctuation);
@@ -313,6 +318,16 @@ fn is_local(tokens: &[Token]) -> bool {
         }
     }
     matches!(inside.get(last..), Some([word]) if word.kind == TokenKind::Word && word.text == "true")
+}
+
+/// By its first word; one that is not read to its end is the first shard's to refuse.
+pub(super) fn is_session_statement(tokens: &[Token]) -> bool {
+    let first = Reader::new(tokens).word();
+    tokens.is_empty()
+        || first.is_some_and(|word| {
+            let words = ["begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "set", "show"];
+            words.contains(&word)
+        })
 }
 
 /// Statements that the session itself must understand. `None`: not one of them.

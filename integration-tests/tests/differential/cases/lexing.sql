@@ -216,6 +216,10 @@ SELECT '/* pgherd: shard=s1 */', id FROM customers WHERE id = 1
 [simple] SELECT ';'; SELECT $$;$$; SELECT ';' -- ; SELECT 3
 [simple] SELECT 1; SELEC 2
 [simple] SELEC 1; SELECT 2
+[simple] INSERT INTO hollow VALUES (31, 1); COMMIT; SELEC 2
+[simple] CREATE TABLE multi (id int); INSERT INTO multi VALUES (1); DROP TABLE multi
+[simple] CREATE TABLE multi (id int); DROP TABEL multi
+[simple] INSERT INTO hollow VALUES (32, 1); COMMIT; DROP TABLE nosuch
 [simple] SET TimeZone = 'Asia/Tokyo'; SHOW TimeZone
 [simple] SET LOCAL TimeZone = 'Asia/Tokyo'; SHOW TimeZone
 [simple] SELECT * FROM customers ORDER BY id; SELECT 1
