@@ -22,8 +22,9 @@ bench: need-postgres need-rust ## pgherd beside PgBouncer and a direct connectio
 	$(CARGO) build --release --package pgherd --package pgherd-bench
 	@$(or $(CARGO_TARGET_DIR),target)/release/pgherd-bench $(ARGS)
 
-soak: need-postgres need-rust ## the long form of the tests: crashes under load
-	$(CARGO) test --package pgherd-integration-tests --test soak -- --ignored --nocapture $(ARGS)
+soak: need-postgres need-rust ## the long form of the tests: crashes under load, noise on both sides of the protocol
+	$(CARGO) build --package pgherd
+	$(CARGO) test --package pgherd-integration-tests --test soak --test protocol --test fuzz -- --ignored --nocapture --test-threads 1 $(ARGS)
 
 fmt: need-rust ## formats the sources
 	$(CARGO) fmt --all

@@ -672,6 +672,7 @@ async fn a_copy_stream_is_cut_into_the_rows_and_keys_that_the_server_reads() {
         key: vec![0],
         columns: 2,
         key_types: vec![oid::TEXT],
+        key_chars: vec![None],
     };
     let csv = CopyRows { format: CopyFormat::Csv, delimiter: b',', null: Vec::new(), ..text.clone() };
     let formats = [

@@ -220,6 +220,15 @@ impl Database {
         self.schema_changed();
     }
 
+    /// Whether a text has the name of a table that the first shard does not have. (Of something else, perhaps: nobody looks.)
+    pub fn names_elsewhere(&self, sql: &str) -> bool {
+        self.config.tables.iter().any(|table| {
+            let elsewhere =
+                matches!(table.placement, pgherd_config::TablePlacement::Single { shard } if shard > 0);
+            elsewhere && sql.to_ascii_lowercase().contains(&table.name.to_ascii_lowercase())
+        })
+    }
+
     /// The configured tables as the router wants them.
     pub fn tables(&self) -> Vec<Table> {
         let tables = self.config.tables.iter().map(|t| Table {

@@ -99,12 +99,17 @@ impl Worker {
         }
     }
 
-    pub fn intern(&self, tail: &[u8], parse: &ParseBody<'_>) -> Result<Rc<Prepared>, Utf8Error> {
-        self.statements.borrow_mut().intern(&self.ids, tail, parse)
+    pub fn intern(
+        &self,
+        reading: &[u8],
+        tail: &[u8],
+        parse: &ParseBody<'_>,
+    ) -> Result<Rc<Prepared>, Utf8Error> {
+        self.statements.borrow_mut().intern(&self.ids, reading, tail, parse)
     }
 
-    pub fn intern_text(&self, sql: &str, types: &[u32]) -> Rc<Prepared> {
-        self.statements.borrow_mut().intern_text(&self.ids, sql, types)
+    pub fn intern_text(&self, reading: &[u8], sql: &str, types: &[u32]) -> Rc<Prepared> {
+        self.statements.borrow_mut().intern_text(&self.ids, reading, sql, types)
     }
 
     /// The next of `n` in turn.

@@ -529,6 +529,7 @@ impl Splitter {
             if field.flag {
                 return Err(self.refuse_null(key));
             }
+            self.check_kept(key, raw)?;
             return KeyValue::from_binary(ty, self.rows.key_types[key], raw)
                 .map_err(|error| self.refuse_binary(error, key));
         }
@@ -562,6 +563,7 @@ impl Splitter {
                 &self.unescaped
             }
         };
+        self.check_kept(key, text)?;
         KeyValue::from_text(ty, text).map_err(|error| {
             let mut refusal = error.refusal(ty, text);
             refusal.detail = Some(place(self.line, column));
@@ -572,6 +574,19 @@ impl Splitter {
     fn refuse(&self, sqlstate: &'static str, message: impl Into<String>) -> Refusal {
         let detail = Some(format!("COPY data, after line {}.", self.line));
         Refusal { sqlstate, message: message.into(), detail, hint: None }
+    }
+
+    /// A value too long for varchar(n): the server cuts its blanks, or says that it is too long.
+    fn check_kept(&self, key: usize, value: &[u8]) -> Result<(), Refusal> {
+        let chars = || value.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+        match self.rows.key_chars.get(key).copied().flatten() {
+            Some(most) if value.len() > most && chars() > most => Err(Refusal::unsupported(
+                format!("cannot place a row whose sharding key is longer than {most} characters"),
+                place(self.line, self.rows.key[key]),
+                "Send the key without the blanks that would be cut.",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn refuse_null(&self, key: usize) -> Refusal {
@@ -759,6 +774,7 @@ mod tests {
             key: vec![0],
             columns: 2,
             key_types: vec![25],
+            key_chars: vec![None],
         }
     }
 

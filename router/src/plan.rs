@@ -250,6 +250,8 @@ pub struct CopyRows {
     pub columns: usize,
     /// Type OIDs of the key columns (how binary values are read).
     pub key_types: Vec<u32>,
+    /// varchar(n): surplus blanks are cut as the value is stored, and the hash is that of what is left. `None`: kept as sent.
+    pub key_chars: Vec<Option<usize>>,
 }
 
 /// One statement of a query string.
@@ -261,6 +263,19 @@ pub struct Statement {
 }
 
 impl Template {
+    /// Refused whatever its values are.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match &self.route {
+            crate::planner::Route::Refuse(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// A shard that knows all relations it names, as far as one does: where its text can be checked without its values.
+    pub fn home(&self) -> ShardId {
+        self.route.home()
+    }
+
     /// Where the statement runs with these values.
     ///
     /// `sql` is the statement's own text (what `literals` index into).

@@ -65,7 +65,8 @@ pub struct Facts {
     pub elsewhere: HashSet<String>,
     /// Views and materialised views (unqualified names) that, directly or not, read a sharded or reference table.
     pub derived_relations: HashSet<String>,
-    /// Functions outside pg_catalog (and not members of an extension) that are not immutable, by unqualified name.
+    /// Functions outside pg_catalog (and not members of an extension) that may reach beyond their arguments (tables,
+    /// sequences, the session), by unqualified name.
     pub user_functions: HashSet<String>,
     /// Function names whose every overload, in any schema, is immutable. Plain functions only (`prokind = 'f'`):
     /// an aggregate is immutable for PostgreSQL, but over each shard it is another number.

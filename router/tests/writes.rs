@@ -318,7 +318,12 @@ fn an_insert_is_split_by_row() {
                 "one shard: s0",
             ),
             ("too short a row", "INSERT INTO orders VALUES (1)", "refused"),
-            ("blanks that varchar(n) may cut", "INSERT INTO labels VALUES ('c ')", "refused"),
+            ("blanks within varchar(20) are kept", "INSERT INTO labels VALUES ('c ')", "one shard: s3"),
+            (
+                "blanks that varchar(20) may cut",
+                "INSERT INTO labels VALUES ('12345678901234567890 ')",
+                "refused",
+            ),
             ("no blanks", "INSERT INTO labels VALUES ('c')", "one shard: s2"),
             ("numeric(10,2) rounds", "INSERT INTO prices VALUES (1.5)", "refused"),
             ("but not whole numbers", "INSERT INTO prices VALUES (2)", "one shard: s2"),

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is not found is absent, and the router refuses what would depend on it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pgherd_router::topology::{ColumnFacts, Facts, Placement, TableFacts};
 
@@ -136,18 +136,25 @@ pub async fn load(shards: &mut Shards) -> Result<Facts, Problem> {
         facts.derived_relations.insert(name);
     }
 
+    // An aggregate is what its functions are; a body in SQL-standard form has no source.
     let functions = "
-         SELECT p.proname, '' FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND p.provolatile <> 'i'
+         SELECT p.proname, concat_ws(' ',
+                CASE WHEN p.prokind <> 'a' AND l.lanname NOT IN ('sql', 'plpgsql') THEN 'execute' END,
+                CASE WHEN p.prokind <> 'a' AND to_jsonb(p) ->> 'prosqlbody' IS NOT NULL THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END,
+                a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
+         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+         JOIN pg_catalog.pg_language l ON l.oid = p.prolang LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid
+         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                            WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')";
-    for (name, _) in pairs(shards.rows(FIRST, functions).await?)? {
-        facts.user_functions.insert(name);
-    }
+    facts.user_functions = opaque(pairs(shards.rows(FIRST, functions).await?)?);
 
     let immutable = "SELECT proname, '' FROM pg_catalog.pg_proc GROUP BY proname HAVING bool_and(provolatile = 'i' AND prokind = 'f')";
     for (name, _) in pairs(shards.rows(FIRST, immutable).await?)? {
-        facts.immutable_functions.insert(name);
+        // Called immutable, and reads a table all the same: over one server's rows it would even be right.
+        if !facts.user_functions.contains(&name) {
+            facts.immutable_functions.insert(name);
+        }
     }
     Ok(facts)
 }
@@ -159,4 +166,110 @@ fn pairs(rows: Vec<Vec<Option<String>>>) -> Result<Vec<(String, String)>, Proble
             _ => Err("a row of the servers' catalogs cannot be read".into()),
         })
         .collect()
+}
+
+/// Words of a function's source with which it may reach beyond its arguments: tables, sequences, the session, other SQL.
+const REACHES: &[&str] = &[
+    "call",
+    "copy",
+    "currval",
+    "cursor_to_xml",
+    "delete",
+    "execute",
+    "from",
+    "insert",
+    "join",
+    "lastval",
+    "listen",
+    "lock",
+    "merge",
+    "nextval",
+    "query_to_xml",
+    "query_to_xml_and_xmlschema",
+    "query_to_xmlschema",
+    "set_config",
+    "setval",
+    "table",
+    "truncate",
+    "ts_rewrite",
+    "ts_stat",
+    "update",
+];
+
+/// Prefixes of such words.
+const REACHING: &[&str] =
+    &["database_to_xml", "dblink", "lo_", "pg_advisory", "pg_try_advisory", "schema_to_xml", "table_to_xml"];
+
+/// Names of the functions (name, source) that may reach beyond their arguments, by themselves or through each other. A word in
+/// a comment or string counts, too: rather too many than too few.
+fn opaque(functions: Vec<(String, String)>) -> HashSet<String> {
+    let reaches =
+        |word: &str| REACHES.contains(&word) || REACHING.iter().any(|start| word.starts_with(start));
+    let mut left: Vec<(String, HashSet<String>)> = functions
+        .into_iter()
+        .map(|(name, source)| {
+            let words = source.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$');
+            (name, words.map(str::to_lowercase).collect())
+        })
+        .collect();
+    let mut found: HashSet<String> = HashSet::new();
+    // As words of a source; a name with anything else in it may stand in any source.
+    let mut called: HashSet<String> = HashSet::new();
+    let mut anywhere = false;
+    loop {
+        let before = found.len();
+        left.retain(|(name, words)| {
+            let opaque = anywhere
+                || found.contains(name)
+                || words.iter().any(|word| reaches(word) || called.contains(word));
+            if opaque {
+                anywhere |= !name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '$');
+                called.insert(name.to_lowercase());
+                found.insert(name.clone());
+            }
+            !opaque
+        });
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_that_may_reach_a_table_is_opaque_and_so_are_its_callers() {
+        let functions = [
+            ("twice", "SELECT $1 * 2"),
+            ("stamp", "BEGIN NEW.at := now(); RETURN NEW; END"),
+            ("counts", "SELECT count(*) FROM orders"),
+            ("calls_counts", "BEGIN RETURN counts() + 1; END"),
+            ("calls_the_caller", "SELECT Calls_Counts()"),
+            ("draws", "SELECT nextval('s')"),
+            ("dynamic", "BEGIN EXECUTE 'x'; END"),
+            ("in_python", "execute plpy.execute(...)"),
+            ("sums", " int4pl"),
+            ("sums_counts", " counts"),
+            ("locks", "SELECT pg_advisory_xact_lock($1)"),
+            ("overloaded", "SELECT 1"),
+            ("overloaded", "TABLE orders"),
+        ];
+        let found = opaque(functions.map(|(name, source)| (name.into(), source.into())).to_vec());
+        let mut found: Vec<&str> = found.iter().map(String::as_str).collect();
+        found.sort_unstable();
+        let expected = [
+            "calls_counts",
+            "calls_the_caller",
+            "counts",
+            "draws",
+            "dynamic",
+            "in_python",
+            "locks",
+            "overloaded",
+            "sums_counts",
+        ];
+        assert_eq!(found, expected);
+    }
 }

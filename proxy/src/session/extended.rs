@@ -43,7 +43,7 @@ enum Place {
     /// The session runs it itself.
     Local,
     /// On several shards, at Execute.
-    Fan { plan: Plan, tail: Rc<[u8]>, describe: bool, done: bool },
+    Fan { plan: Rc<Plan>, tail: Rc<[u8]>, describe: bool, done: bool },
 }
 
 /// Messages that may wait for a server at once; then they go to one that can check them.
@@ -119,7 +119,7 @@ impl Session {
         }
         let Ok(parse) = message::read_parse(body) else { return self.malformed().await };
         let tail = &body[parse.name.len() + 1..];
-        let Ok(prepared) = self.worker.intern(tail, &parse) else {
+        let Ok(prepared) = self.worker.intern(&self.reading(), tail, &parse) else {
             let report = Report::error("22021", "invalid byte sequence for encoding \"UTF8\"");
             return self.batch_error(report).await;
         };
@@ -140,6 +140,13 @@ impl Session {
         if analysis.len() > 1 {
             let report = Report::error("42601", "cannot insert multiple commands into a prepared statement");
             return self.batch_error(report).await;
+        }
+        if let Some(refusal) = analysis.first().and_then(|statement| statement.template.refusal())
+            && !self.client.failed
+            && self.db.names_elsewhere(&prepared.sql)
+        {
+            // Not this: let a server look for tables that are on several shards, and say that one does not exist.
+            return self.batch_error(refused(refusal.clone())).await;
         }
         self.statements.insert(parse.name.into(), prepared.clone());
         if is_local(&analysis) {
@@ -226,7 +233,7 @@ impl Session {
             state.prepared.remove(&oldest);
             message::close(&mut link.out, b'S', ServerName::of(oldest).as_bytes());
         }
-        // Recorded when the unit succeeds; until then it is closed again, which is no error for a name that is not there.
+        // Recorded at its ParseComplete; until then it is closed again, which is no error for a name that is not there.
         message::close(&mut link.out, b'S', name.as_bytes());
         message::parse(&mut link.out, name.as_bytes(), prepared.sql.as_bytes(), &prepared.types);
         link.unit_parse = Some((prepared.id, tick));
@@ -304,11 +311,13 @@ impl Session {
         let topology = self.topology();
         for pending in &self.pending {
             let (Pending::Parse { prepared, .. } | Pending::Describe(prepared)) = pending else { continue };
-            if let [statement] = &self.analysis(&topology, prepared)[..]
-                && let Ok(Plan::One(shard)) =
-                    statement.template.plan(&topology, &prepared.sql, &statement.literals, Params::default())
-            {
-                return shard;
+            let analysis = self.analysis(&topology, prepared);
+            let [statement] = &analysis[..] else { continue };
+            match statement.template.plan(&topology, &prepared.sql, &statement.literals, Params::default()) {
+                Ok(Plan::One(shard)) => return shard,
+                Ok(_) => {}
+                // Without its values nobody knows where it runs; but not every shard knows its tables.
+                Err(_) => return statement.template.home(),
             }
         }
         self.any_shard()
@@ -355,6 +364,10 @@ impl Session {
             let params = Params { values: &values, formats: &formats, types: &prepared.types };
             statement.template.plan(&topology, &prepared.sql, &statement.literals, params)
         };
+        let plan = plan.and_then(|plan| match self.cursor_elsewhere(&statement.template.kind, &plan) {
+            Some(refusal) => Err(refusal),
+            None => Ok(plan),
+        });
         let plan = match plan {
             Ok(plan) => self.at_cursor(&statement.template.kind, plan),
             Err(refusal) => return self.batch_error(refused(refusal)).await,
@@ -398,7 +411,7 @@ impl Session {
                 self.flush_pending(None).await?;
                 self.reply(message::BIND_COMPLETE, Undo::Nothing);
                 let place = Place::Fan {
-                    plan: as_each(plan, shard),
+                    plan: Rc::new(as_each(plan, shard)),
                     tail: bind.tail.into(),
                     describe: false,
                     done: false,
@@ -560,7 +573,7 @@ impl Session {
                 if let Some(report) = self.before_running(&prepared.sql, template) {
                     return self.batch_error(report).await;
                 }
-                let plan_clone = plan.clone();
+                let plan_clone = Plan::clone(&plan);
                 let via = Via::Extended { prepared: &prepared, tail: &tail, describe };
                 let outcome = self.run_plan(&prepared.sql, template, plan_clone, via).await?;
                 if let Some(Portal { place: Place::Fan { done, .. }, .. }) = self.portals.get_mut(name) {
@@ -643,7 +656,7 @@ impl Session {
             .collect();
         for (name, portal) in waiting {
             let Place::Fan { plan, tail, .. } = &portal.place else { continue };
-            let shard = match plan {
+            let shard = match &**plan {
                 Plan::Each(each) => each.shards[0],
                 _ => self.any_shard(),
             };

@@ -127,7 +127,13 @@ impl Session {
                 }
                 if template.ddl {
                     match &mut self.block {
-                        Some(block) => block.ddl = true,
+                        Some(block) => {
+                            block.ddl = true;
+                            // What these servers have prepared may answer with other columns now.
+                            for link in &mut self.links {
+                                link.server.state.schema_version = u64::MAX;
+                            }
+                        }
                         None => {
                             self.db.schema_changed();
                             self.db.refresh().await;
@@ -296,7 +302,7 @@ impl Session {
                 Ok(tag) => tags.extend(tag),
                 Err(report) => {
                     if failure.is_none() {
-                        failure = Some(report);
+                        failure = Some(self.follower_failed(n, i, each, report));
                         // The others' work is for nothing.
                         for &j in &indices[n + 1..] {
                             self.hush(j);
@@ -328,6 +334,17 @@ impl Session {
             return Ok(Err(report));
         }
         Ok(self.combine(&each.combine, &indices, description, &formats, describe, &tags))
+    }
+
+    /// The first shard did it, and another one lacks a table, type or function that only the first one has.
+    fn follower_failed(&self, n: usize, index: usize, each: &Each, report: Report) -> Report {
+        let lacks = matches!(&*report.sqlstate, "42P01" | "42704" | "42883" | "3F000");
+        if n == 0 || !each.first_alone || !lacks {
+            return report;
+        }
+        Report::error("0A000", "cannot do this on every shard of a sharded database")
+            .detail(format!("Shard \"{}\": {}.", self.db.shard_name(self.links[index].shard), report.message))
+            .hint("What every shard has can use only what every shard has: list the table in the configuration.")
     }
 
     fn combine(
@@ -477,7 +494,7 @@ impl Session {
         }
         let mut bind = Vec::new();
         message::bind(&mut bind, b"", b"", &part_formats, &part_values, &results);
-        let statement = self.worker.intern_text(sql, &types);
+        let statement = self.worker.intern_text(&self.reading(), sql, &types);
         // Type, length and two empty names stand before the tail.
         Ok((statement, bind.split_off(7)))
     }

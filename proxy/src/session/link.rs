@@ -739,11 +739,6 @@ impl Link {
     ) -> Result<bool, String> {
         match kind {
             b'Z' => {
-                if let Some((id, tick)) = self.unit_parse.take()
-                    && self.captured.error.is_none()
-                {
-                    self.server.state.prepared.insert(id, tick);
-                }
                 self.status = self.status_of(&body)?;
                 self.expects.pop_front();
                 if unit == Unit::Prelude {
@@ -763,6 +758,7 @@ impl Link {
                     let report = Report::read(&self.block[body]);
                     return Err(format!("the session could not be prepared: {}", report.message));
                 }
+                self.unit_parse = None;
                 if self.captured.error.is_none() {
                     self.captured.error = Some(self.block[body].to_vec());
                 }
@@ -827,7 +823,14 @@ impl Link {
                 }
                 Ok(true)
             }
-            b'1' | b'2' | b'3' | b'c' | b's' => Ok(false),
+            b'1' => {
+                // Whatever comes of its Bind: the server has the statement.
+                if let Some((id, tick)) = self.unit_parse.take() {
+                    self.server.state.prepared.insert(id, tick);
+                }
+                Ok(false)
+            }
+            b'2' | b'3' | b'c' | b's' => Ok(false),
             other => Err(format!("message {:?} in reply to a statement", other as char)),
         }
     }

@@ -358,8 +358,7 @@ impl Session {
         }
         let mut waiting = false;
         for link in self.links.iter_mut().filter(|l| !l.expects.is_empty()) {
-            link.flush_local(&mut self.client);
-            waiting |= !link.expects.is_empty();
+            waiting = true;
             if link.unsynced {
                 ask_to_flush(link);
             }
@@ -406,8 +405,6 @@ impl Session {
     async fn settle(&mut self) -> Result<(), End> {
         loop {
             for link in &mut self.links {
-                // A server that was asked nothing does not answer a Flush.
-                link.flush_local(&mut self.client);
                 if link.unsynced && !link.expects.is_empty() {
                     ask_to_flush(link);
                 }
@@ -442,6 +439,12 @@ impl Session {
 
     /// Carries out what replies brought with them: undone definitions, failures, schema changes, lost servers.
     fn after_replies(&mut self) -> Result<(), End> {
+        for link in &mut self.links {
+            // A reply of pgherd's own with none of the server's before it: no server will ever speak in its place.
+            if !link.inside_frame() {
+                link.flush_local(&mut self.client);
+            }
+        }
         for i in 0..self.links.len() {
             for undo in std::mem::take(&mut self.links[i].undone) {
                 self.undo(undo);

@@ -94,6 +94,10 @@ impl Session {
         } else {
             Ok(Plan::One(ShardId(0)))
         };
+        let plan = plan.and_then(|plan| match self.cursor_elsewhere(&template.kind, &plan) {
+            Some(refusal) => Err(refusal),
+            None => Ok(plan),
+        });
         let plan = match plan {
             Ok(plan) => self.at_cursor(&template.kind, plan),
             Err(refusal) => {
@@ -151,6 +155,7 @@ impl Session {
         self.purge_broken();
         Ok(match said {
             // Syntax errors and names that do not exist.
+            Err(report) if report.sqlstate == "42P01" && self.db.names_elsewhere(text) => refusal,
             Err(report) if report.sqlstate.starts_with("42") && report.sqlstate != "42P02" => report,
             _ => refusal,
         })
@@ -163,7 +168,7 @@ impl Session {
                 return Some(
                     Report::error("0A000", "cannot change the session of one server in a sharded database")
                         .detail("The statement changes something that lives in a server's session, and a session here has several servers.")
-                        .hint("Use SET for settings, or set_config(name, value, true) inside a transaction."),
+                        .hint("Use SET for settings, and SET LOCAL inside a transaction."),
                 );
             }
             let starts_with = |word: &str| {
@@ -172,6 +177,15 @@ impl Session {
             if self.block.is_none() && starts_with("lock") {
                 // A transaction of pgherd's own would take the locks and let them go at once.
                 return Some(Report::error("25P01", "LOCK TABLE can only be used in transaction blocks"));
+            }
+            if let Some(block) = &mut self.block
+                && !block.configured
+                && text.to_ascii_lowercase().contains("set_config")
+            {
+                block.configured = true;
+                if self.links.len() > 1 {
+                    return block.refuses_second_shard(&self.settings, None);
+                }
             }
             if let Some(block) = &mut self.block
                 && !template.read_only
@@ -184,6 +198,19 @@ impl Session {
             self.pin(effect);
         }
         None
+    }
+
+    /// A cursor's name is known on one shard; another shard would take it a second time.
+    pub(super) fn cursor_elsewhere(&self, kind: &Kind, plan: &Plan) -> Option<Refusal> {
+        let (Kind::Declare { name, .. }, Plan::One(shard)) = (kind, plan) else { return None };
+        let taken = self.cursors.get(name).is_some_and(|declared| declared != shard);
+        taken.then(|| {
+            Refusal::unsupported(
+                format!("cannot declare cursor \"{name}\" over several shards"),
+                "A cursor of that name was declared on another shard in this transaction.",
+                "Give it another name.",
+            )
+        })
     }
 
     /// A cursor lives on the shard where it was declared: FETCH, MOVE and CLOSE go there.
@@ -253,6 +280,13 @@ impl Session {
                 Err(LinkError::End(end)) => return Err(end),
             }
         }
+        let unread = |statement: &Statement| !pgherd_router::planner::reads(text_of(sql, statement));
+        if self.block.is_none()
+            && statements.iter().any(unread)
+            && let Some(report) = self.syntax_error(sql).await?
+        {
+            return self.end_query(Err(report)).await;
+        }
         for statement in statements {
             let template = &*statement.template;
             let text = text_of(sql, statement);
@@ -279,6 +313,28 @@ impl Session {
         Ok(())
     }
 
+    /// PostgreSQL reads a whole string before it runs the first statement of it: with a mistake at its end, nothing runs.
+    async fn syntax_error(&mut self, sql: &str) -> Result<Option<Report>, End> {
+        let index = match self.link_for(ShardId(0)).await {
+            Ok(index) => index,
+            Err(LinkError::Refused(report)) => return Ok(Some(report)),
+            Err(LinkError::End(end)) => return Err(end),
+        };
+        let link = &mut self.links[index];
+        link.captured = Default::default();
+        message::parse(&mut link.out, b"", sql.as_bytes(), &[]);
+        link.out.extend_from_slice(message::SYNC);
+        link.server.state.unnamed = None;
+        link.expects.push_back(Expect::Unit(super::Unit::Quiet));
+        self.run_units(&[index]).await;
+        // Read well, it says "cannot insert multiple commands into a prepared statement": 42601 too, but at no position.
+        let placed = |error: &Vec<u8>| error.split(|byte| *byte == 0).any(|field| field.starts_with(b"P"));
+        let mistaken = self.links[index].captured.error.as_ref().is_some_and(placed);
+        let said = self.unit_result(index);
+        self.purge_broken();
+        Ok(said.err().filter(|report| mistaken && report.sqlstate == "42601"))
+    }
+
     async fn many_step(&mut self, text: &str, statement: &Statement) -> Result<Result<String, Report>, End> {
         let template = &*statement.template;
         if let Some(report) = self.refuses_statements() {
@@ -287,6 +343,9 @@ impl Session {
         let topology = self.topology();
         match template.plan(&topology, text, &statement.literals, Params::default()) {
             Ok(plan) => {
+                if let Some(refusal) = self.cursor_elsewhere(&template.kind, &plan) {
+                    return Ok(Err(refused(refusal)));
+                }
                 let plan = self.at_cursor(&template.kind, plan);
                 if let Some(report) = self.before_running(text, template) {
                     return Ok(Err(report));

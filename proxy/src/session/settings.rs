@@ -38,7 +38,39 @@ const HARMLESS: &[&str] = &[
     "timezone",
 ];
 
+/// Settings that do not change what a statement's text means to the server that reads it. (A plan is made again when the
+/// role changes, by the server itself; also when the search path does, but then the columns must stay the same.)
+const UNREAD: &[&str] = &[
+    "application_name",
+    "bytea_output",
+    "client_encoding",
+    "client_min_messages",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "role",
+    "session_authorization",
+    "statement_timeout",
+    "synchronous_commit",
+    "work_mem",
+];
+
 impl Settings {
+    /// What the constants of a statement are read under (time zone, date style, ...); empty: the server's defaults.
+    pub fn reading(&self) -> Vec<u8> {
+        let mut reading = Vec::new();
+        for (name, value) in self.values.iter().filter(|(name, _)| !UNREAD.contains(&&**name)) {
+            let (Value::Sql(value) | Value::Raw(value)) = value;
+            reading.push(1);
+            reading.extend_from_slice(name.as_bytes());
+            reading.push(b'=');
+            reading.extend_from_slice(value.as_bytes());
+            reading.push(0);
+        }
+        reading
+    }
+
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

@@ -1,8 +1,12 @@
 //! Prepared statements: one shared statement per (text, parameter types) on each server, whatever names
 //! clients give it.
 //!
-//! Invariant: a [`StatementId`] means one text with one list of types, on all workers, for the life of the
-//! process; a server's `prepared` holds ids, never a client's names.
+//! Invariant: a [`StatementId`] means one text with one list of types, read under the same settings, on all workers, for the
+//! life of the process; a server's `prepared` holds ids, never a client's names.
+//!
+//! A server reads the constants of a text when it parses it: '2024-01-01' as a timestamptz is another moment in another
+//! time zone, and 'now' is the moment of the Parse. So the settings that constants are read under are part of what a
+//! statement is, and one that may name a moment is shared by nobody.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -38,7 +42,12 @@ impl Ids {
         if self.known.len() >= IDS_MAX {
             self.known.clear();
         }
-        *self.known.entry(key.into()).or_insert_with(|| self.next.fetch_add(1, Ordering::Relaxed) + 1)
+        *self.known.entry(key.into()).or_insert_with(|| self.fresh())
+    }
+
+    /// One that nobody else has.
+    fn fresh(&self) -> StatementId {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
@@ -54,7 +63,29 @@ pub struct Prepared {
     pub parses: Cell<u32>,
 }
 
-/// A worker's statements, by everything behind the name in a Parse message.
+impl Prepared {
+    fn new(id: StatementId, sql: &str, types: Box<[u32]>) -> Self {
+        let analysis = RefCell::new((u64::MAX, Arc::new(Vec::new())));
+        Self { id, sql: sql.into(), types, analysis, parses: Cell::new(1) }
+    }
+}
+
+/// 'now', 'today', 'tomorrow', 'yesterday' somewhere in a text that has quotes. now() is a call, and no constant.
+fn may_name_a_moment(sql: &str) -> bool {
+    if !sql.bytes().any(|byte| matches!(byte, b'\'' | b'$')) {
+        return false;
+    }
+    let mut words = sql.split(|c: char| !c.is_alphanumeric() && c != '_');
+    words.any(|word| {
+        ["today", "tomorrow", "yesterday"].iter().any(|name| word.eq_ignore_ascii_case(name))
+            || word.eq_ignore_ascii_case("now") && {
+                let end = word.as_ptr() as usize - sql.as_ptr() as usize + word.len();
+                !sql[end..].trim_start().starts_with('(')
+            }
+    })
+}
+
+/// A worker's statements, by the settings that they are read under and everything behind the name in a Parse message.
 #[derive(Default)]
 pub struct Statements {
     known: HashMap<Box<[u8]>, Rc<Prepared>>,
@@ -65,14 +96,27 @@ impl Statements {
     pub fn intern(
         &mut self,
         ids: &Ids,
+        reading: &[u8],
         tail: &[u8],
         parse: &ParseBody<'_>,
     ) -> Result<Rc<Prepared>, std::str::Utf8Error> {
-        if let Some(known) = self.known.get(tail) {
+        let with_settings;
+        let key = match reading {
+            [] => tail,
+            _ => {
+                with_settings = [reading, tail].concat();
+                &with_settings
+            }
+        };
+        if let Some(known) = self.known.get(key) {
             known.parses.set(known.parses.get().saturating_add(1));
             return Ok(known.clone());
         }
         let sql = std::str::from_utf8(parse.sql)?;
+        let types = parse.types.chunks_exact(4).map(|c| u32::from_be_bytes([c[0], c[1], c[2], c[3]]));
+        if may_name_a_moment(sql) {
+            return Ok(Rc::new(Prepared::new(ids.fresh(), sql, types.collect())));
+        }
         if self.known.len() >= WORKER_STATEMENTS_MAX {
             self.known.retain(|_, s| Rc::strong_count(s) > 1);
             if self.known.len() >= WORKER_STATEMENTS_MAX {
@@ -80,32 +124,19 @@ impl Statements {
                 self.known.clear();
             }
         }
-        let types = parse.types.chunks_exact(4).map(|c| u32::from_be_bytes([c[0], c[1], c[2], c[3]]));
-        let made = Rc::new(Prepared {
-            id: ids.of(tail),
-            sql: sql.into(),
-            types: types.collect(),
-            analysis: RefCell::new((u64::MAX, Arc::new(Vec::new()))),
-            parses: Cell::new(1),
-        });
-        self.known.insert(tail.into(), made.clone());
+        let made = Rc::new(Prepared::new(ids.of(key), sql, types.collect()));
+        self.known.insert(key.into(), made.clone());
         Ok(made)
     }
 
     /// The statement of a text of pgherd's own making (a part of a split INSERT).
-    pub fn intern_text(&mut self, ids: &Ids, sql: &str, types: &[u32]) -> Rc<Prepared> {
+    pub fn intern_text(&mut self, ids: &Ids, reading: &[u8], sql: &str, types: &[u32]) -> Rc<Prepared> {
         let mut frame = Vec::with_capacity(sql.len() + 32);
         message::parse(&mut frame, b"", sql.as_bytes(), types);
         let body = &frame[5..];
-        match message::read_parse(body).ok().and_then(|p| self.intern(ids, &body[1..], &p).ok()) {
+        match message::read_parse(body).ok().and_then(|p| self.intern(ids, reading, &body[1..], &p).ok()) {
             Some(prepared) => prepared,
-            None => Rc::new(Prepared {
-                id: ids.next.fetch_add(1, Ordering::Relaxed) + 1,
-                sql: sql.into(),
-                types: types.into(),
-                analysis: RefCell::new((u64::MAX, Arc::new(Vec::new()))),
-                parses: Cell::new(1),
-            }),
+            None => Rc::new(Prepared::new(ids.fresh(), sql, types.into())),
         }
     }
 }
@@ -152,6 +183,32 @@ impl ServerName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_that_may_name_a_moment_is_shared_by_nobody() {
+        let cases = [
+            ("the moment of the Parse", "SELECT 'now'::timestamptz", true),
+            ("with a time", "SELECT * FROM t WHERE at < 'Today 10:00'", true),
+            ("in other quotes", "SELECT $$tomorrow$$::date", true),
+            ("a call is evaluated each time", "SELECT now(), 'x'", false),
+            ("a call with a space", "SELECT now (), 'x'", false),
+            ("no constant at all", "SELECT today FROM t", false),
+            ("part of a word", "SELECT 'known', nowhere FROM t", false),
+        ];
+        for (why, sql, expected) in cases {
+            assert_eq!(may_name_a_moment(sql), expected, "{why}: {sql}");
+        }
+    }
+
+    #[test]
+    fn a_text_read_under_other_settings_is_another_statement() {
+        let (ids, mut statements) = (Ids::default(), Statements::default());
+        let mut id = |reading: &[u8], sql: &str| statements.intern_text(&ids, reading, sql, &[]).id;
+        let text = "SELECT '2024-01-01'::timestamptz";
+        assert_eq!(id(b"", text), id(b"", text));
+        assert_ne!(id(b"", text), id(b"\x01timezone=Asia/Tokyo\0", text));
+        assert_ne!(id(b"", "SELECT 'now'::timestamptz"), id(b"", "SELECT 'now'::timestamptz"));
+    }
 
     #[test]
     fn a_server_name_is_the_prefix_and_the_number() {

@@ -33,6 +33,8 @@ pub struct Block {
     pub ddl: bool,
     /// NOTIFY was said on the first shard: it cannot be prepared there, so that shard has to decide.
     pub notified: bool,
+    /// set_config(..., true) was called: the setting is that one server's.
+    pub configured: bool,
     /// A participant was lost: only ROLLBACK is possible.
     pub doomed: bool,
     /// pgherd itself said an error in it, which no server knows of: it has failed whatever they say.
@@ -62,6 +64,7 @@ impl Block {
             settings_changed: false,
             ddl: false,
             notified: false,
+            configured: false,
             doomed: false,
             verdict: false,
             loss: None,
@@ -104,6 +107,13 @@ impl Block {
 
     /// Whether a second shard may not join: its snapshot would be of another moment.
     pub fn refuses_second_shard(&self, settings: &Settings, of_server: Option<&str>) -> Option<Report> {
+        if self.configured {
+            return Some(
+                Report::error("0A000", "a transaction that called set_config cannot use more than one shard in a sharded database")
+                    .detail("The setting is in force on one server only.")
+                    .hint("Use SET LOCAL: it is carried to every shard."),
+            );
+        }
         let level = match self.begin.isolation {
             Some(Isolation::RepeatableRead) => "REPEATABLE READ",
             Some(Isolation::Serializable) => "SERIALIZABLE",
@@ -175,6 +185,19 @@ pub fn in_failed_block() -> Report {
 }
 
 impl Session {
+    /// What the constants of a statement are read under, here and now.
+    pub(super) fn reading(&self) -> Vec<u8> {
+        let mut reading = self.settings.reading();
+        for step in self.block.iter().flat_map(|block| &block.prologue) {
+            if let Prologue::Statement(sql) = step {
+                reading.push(2);
+                reading.extend_from_slice(sql.as_bytes());
+                reading.push(0);
+            }
+        }
+        reading
+    }
+
     /// Runs BEGIN, COMMIT, SAVEPOINT and their kin: `None` when `kind` is none of them. Warnings go to the client here; the
     /// tag or the error is the caller's to say.
     pub(super) async fn control(&mut self, kind: &Kind) -> Result<Option<Outcome>, End> {
@@ -683,8 +706,11 @@ impl Session {
                     link.server.state.settings = None;
                 }
             }
-            if block.ddl && committed {
+            if block.ddl {
+                // Rolled back as well: what was prepared inside is of a schema that never was.
                 self.db.schema_changed();
+            }
+            if block.ddl && committed {
                 self.db.refresh().await;
             }
         }

@@ -277,6 +277,11 @@ fn is_syntax(word: &str) -> bool {
 /// Functions that leave something in the session.
 fn effect_of_calls(tokens: &[Token]) -> Option<SessionEffect> {
     let mut found = None;
+    let named = |name: &str| tokens.iter().any(|token| token.text == name);
+    if named("pg_settings") && named("update") {
+        // Its rule is a set_config.
+        found = Some(SessionEffect::Other);
+    }
     for (index, token) in tokens.iter().enumerate() {
         let called =
             tokens.get(index + 1).is_some_and(|next| next.text == "(" && next.kind == TokenKind::Punctuation);
@@ -313,6 +318,27 @@ fn is_local(tokens: &[Token]) -> bool {
         }
     }
     matches!(inside.get(last..), Some([word]) if word.kind == TokenKind::Word && word.text == "true")
+}
+
+/// By its first word; one that is not read to its end is the first shard's to refuse.
+pub(super) fn is_session_statement(tokens: &[Token]) -> bool {
+    let first = Reader::new(tokens).word();
+    tokens.is_empty()
+        || first.is_some_and(|word| {
+            let words = [
+                "begin",
+                "start",
+                "commit",
+                "end",
+                "rollback",
+                "abort",
+                "savepoint",
+                "release",
+                "set",
+                "show",
+            ];
+            words.contains(&word)
+        })
 }
 
 /// Statements that the session itself must understand. `None`: not one of them.
@@ -676,6 +702,12 @@ pub(super) fn inner(topology: &Topology, all: &[Token], inside: &[Token]) -> Res
 fn sharded(topology: &Topology, _sql: &str, tokens: &[Token], literals: &[Literal]) -> Draft {
     let spread = |token: &Token| is_name(token) && names::is_spread(topology, &token.text);
     if let Some(invalid) = tokens.iter().find(|token| token.kind == TokenKind::Invalid) {
+        if invalid.text.starts_with(['u', 'U']) {
+            // It may be the name of anything.
+            return Draft::refused(not_proven(
+                "pgherd does not read names with Unicode escapes (U&\"...\").",
+            ));
+        }
         // Some versions of PostgreSQL read "1OR" as two tokens. Where it matters, nobody guesses.
         return match tokens.iter().any(spread) {
             true => Draft::refused(syntax(&invalid.text)),

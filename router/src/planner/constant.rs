@@ -304,8 +304,12 @@ impl Constant {
             | KeyType::Bytea
             | KeyType::Boolean
             | KeyType::Date => true,
-            // varchar(n) cuts surplus blanks without a word.
-            KeyType::Varchar => !text.ends_with(b" "),
+            // varchar(n) cuts surplus blanks without a word. (Its modifier counts the length word, too.)
+            KeyType::Varchar => {
+                let chars = text.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+                let fits = column.modifier.and_then(|modifier| usize::try_from(modifier - 4).ok());
+                !text.ends_with(b" ") || fits.is_some_and(|most| chars <= most)
+            }
             // numeric(p, s) and timestamp(p) round: only what has no fraction is surely kept.
             KeyType::Numeric | KeyType::Timestamp | KeyType::TimestampTz => {
                 text.iter().all(|byte| !matches!(byte, b'.' | b'e' | b'E'))

@@ -248,6 +248,7 @@ impl Options {
         let position = |name: &str| columns.iter().position(|column| *column == name);
         let mut positions = Vec::with_capacity(key.len());
         let mut key_types = Vec::with_capacity(key.len());
+        let mut key_chars = Vec::with_capacity(key.len());
         for name in key {
             let (Some(at), Some(column)) =
                 (position(name), facts.columns.iter().find(|column| column.name == *name))
@@ -267,6 +268,9 @@ impl Options {
             }
             positions.push(at);
             key_types.push(column.type_oid);
+            // A modifier of varchar counts the length word, too.
+            let limited = column.type_oid == 1043 && column.type_modifier != -1;
+            key_chars.push(limited.then(|| usize::try_from(column.type_modifier - 4).unwrap_or(0)));
         }
         let listed = |names: &Option<Vec<String>>| -> Result<Vec<usize>, Refusal> {
             match names {
@@ -293,6 +297,7 @@ impl Options {
             key: positions,
             columns: columns.len(),
             key_types,
+            key_chars,
         })
     }
 }

@@ -18,7 +18,7 @@ use super::constant::{self, Column, Constant, is_integer};
 use super::found::Found;
 use super::names::sharding;
 use super::query::{Seen, Walk, qualified, unclear};
-use super::refuse::{key_missing, no_such_relation, not_proven, sequence};
+use super::refuse::{key_missing, no_such_relation, not_proven, sequence, uneven_values};
 use super::scope::{Item, Scope};
 use super::write::InsertParts;
 use crate::lexer::{Token, TokenKind};
@@ -111,6 +111,10 @@ impl Walk<'_> {
         match plain_body(source)? {
             SetExpr::Values(values) => {
                 let rows: Vec<&[Expr]> = values.rows.iter().map(|row| row.content.as_slice()).collect();
+                if rows.windows(2).any(|pair| pair[0].len() != pair[1].len()) {
+                    // Taken apart, each shard could find its own rows good.
+                    return Err(uneven_values());
+                }
                 let omitted =
                     |column: &ColumnFacts| match listed.iter().position(|listed| *listed == column.name) {
                         None => true,

@@ -185,6 +185,12 @@ fn template(topology: &Topology, sql: &str, literals: &[Literal]) -> Made {
     made
 }
 
+/// Whether a statement is one that pgherd reads to its end; of the others only PostgreSQL knows whether they are SQL at all.
+pub fn reads(sql: &str) -> bool {
+    let tokens = tokens(sql);
+    classify::is_session_statement(&tokens) || parse::statement(&tokens).is_ok()
+}
+
 pub(crate) fn bind(
     of: &Template,
     topology: &Topology,

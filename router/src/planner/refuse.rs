@@ -99,6 +99,16 @@ pub(super) fn syntax(near: &str) -> Refusal {
     }
 }
 
+/// In PostgreSQL's words.
+pub(super) fn uneven_values() -> Refusal {
+    Refusal {
+        sqlstate: "42601",
+        message: "VALUES lists must all be the same length".into(),
+        detail: None,
+        hint: None,
+    }
+}
+
 pub(super) fn unknown_shard(name: &str) -> Refusal {
     Refusal {
         sqlstate: "42704",

@@ -46,6 +46,25 @@ pub(crate) enum Route {
     },
 }
 
+impl Route {
+    /// A shard that knows all relations of the statement, as far as one does.
+    pub(crate) fn home(&self) -> ShardId {
+        match self {
+            Self::One(shard) => *shard,
+            Self::Pinned(route) => route.fixed.unwrap_or(FIRST),
+            Self::Insert(route) => route.found.fixed.first().copied().unwrap_or(FIRST),
+            Self::Alone { inner, .. } => inner.home(),
+            Self::Any
+            | Self::Refuse(_)
+            | Self::Copies { .. }
+            | Self::Generate(_)
+            | Self::CopyFrom(_)
+            | Self::CopyTo { .. }
+            | Self::Hinted { .. } => FIRST,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct PinnedRoute {
     pub(super) pins: Vec<Pin>,

@@ -6,7 +6,7 @@
 use super::classify::{Draft, calls_user_code, spread_or_user};
 use super::names::{self, FIRST, Relation, sharding};
 use super::reader::{Name, Reader};
-use super::refuse::{ddl, view};
+use super::refuse::{ddl, user_function, view};
 use super::route::Route;
 use crate::lexer::{Token, TokenKind};
 use crate::plan::SessionEffect;
@@ -38,7 +38,7 @@ pub(super) fn command(topology: &Topology, tokens: &[Token]) -> Draft {
     reader.next();
     if first == "create" {
         reader.accept_any(&["global", "local"]);
-        if reader.accept_any(&["temp", "temporary"]) {
+        if reader.accept_any(&["temp", "temporary"]) || tokens.iter().any(|token| token.text == "pg_temp") {
             draft.effect = Some(SessionEffect::TemporaryTable);
         }
     }
@@ -242,6 +242,17 @@ fn create(
     let before = reader;
     let Some(kind) = reader.word() else { return Ok(Place::On(FIRST)) };
     reader.next();
+    // Code that stands behind a default, a check, an operator or a trigger runs unseen later.
+    if matches!(kind, "table" | "domain" | "index")
+        && let Some(refusal) = calls_user_code(topology, reader.rest())
+    {
+        return Err(refusal);
+    }
+    if matches!(kind, "cast" | "operator" | "aggregate" | "trigger")
+        && let Some(refusal) = names_user_code(topology, reader.rest())
+    {
+        return Err(refusal);
+    }
     match kind {
         "table" => create_table(topology, reader, temporary, notices),
         "index" => create_index(topology, tokens, reader, notices),
@@ -277,16 +288,31 @@ fn create(
                 None => on_table(topology, reader),
             }
         }
-        "statistics" => match reader.rest().iter().position(|token| token.text == "from") {
-            Some(from) => table(topology, &mut Reader::new(&reader.rest()[from + 1..])),
-            None => Ok(Place::On(FIRST)),
-        },
+        "statistics" => {
+            let from = reader.rest().iter().position(|token| token.text == "from");
+            match from
+                .map(|from| table(topology, &mut Reader::new(&reader.rest()[from + 1..])))
+                .transpose()?
+            {
+                Some(Place::Everywhere) => Err(ddl(
+                    "DROP STATISTICS would not find them on the other shards: it does not say the table.",
+                )),
+                place => Ok(place.unwrap_or(Place::On(FIRST))),
+            }
+        }
         "database" | "tablespace" | "publication" | "subscription" | "event" => {
             Err(ddl("It concerns one server, not the herd: connect to that server."))
         }
         "server" => untouched(topology, tokens),
         _ => untouched(topology, tokens),
     }
+}
+
+/// A function whose inside nobody sees, called or not.
+fn names_user_code(topology: &Topology, tokens: &[Token]) -> Option<Refusal> {
+    let name = |token: &&Token| matches!(token.kind, TokenKind::Word | TokenKind::Quoted);
+    let user = |token: &&Token| topology.facts.user_functions.contains(&token.text);
+    tokens.iter().filter(name).find(user).map(|token| user_function(&token.text))
 }
 
 /// `name ... ON table`: CREATE TRIGGER, RULE, POLICY, and DROP and ALTER of them.
@@ -317,7 +343,7 @@ fn create_table(
     reader.accept_all(&["if", "not", "exists"]);
     let Some(name) = reader.name() else { return Ok(Place::On(FIRST)) };
     let configured = topology.tables.iter().any(|table| table.name == name.name);
-    if temporary {
+    if temporary || name.schema == Some("pg_temp") {
         if configured {
             return Err(ddl(format!(
                 "A temporary table \"{}\" would hide the table of that name.",
@@ -575,9 +601,10 @@ fn alter(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>, notices:
         }
         "sequence" | "server" | "statistics" => untouched(topology, tokens),
         "user" if reader.word() == Some("mapping") => untouched(topology, tokens),
-        "schema" | "type" | "domain" | "extension" | "function" | "procedure" | "routine" | "aggregate"
-        | "operator" | "collation" | "conversion" | "text" | "language" | "role" | "user" | "group"
-        | "default" | "large" => Ok(Place::Everywhere),
+        "domain" => calls_user_code(topology, tokens).map_or(Ok(Place::Everywhere), Err),
+        "schema" | "type" | "extension" | "function" | "procedure" | "routine" | "aggregate" | "operator"
+        | "collation" | "conversion" | "text" | "language" | "role" | "user" | "group" | "default"
+        | "large" => Ok(Place::Everywhere),
         "trigger" | "rule" | "policy" => match calls_user_code(topology, tokens) {
             Some(refusal) => Err(refusal),
             None => on_table(topology, reader),
@@ -598,6 +625,9 @@ fn alter_table(topology: &Topology, mut reader: Reader<'_>, notices: &mut Vec<St
     let Some(name) = reader.name() else { return Ok(Place::On(FIRST)) };
     reader.accept_symbol("*");
     let rest = reader.rest();
+    if let Some(refusal) = calls_user_code(topology, rest) {
+        return Err(refusal);
+    }
     let place = named(topology, &name)?;
     if place != Place::Everywhere {
         if reader.accept_all(&["set", "schema"]) && names::is_spread(topology, name.name) {
@@ -745,6 +775,9 @@ fn drop(topology: &Topology, mut reader: Reader<'_>) -> Placed {
                     return Ok(place);
                 }
             }
+        }
+        "sequence" if reader.rest().iter().any(|token| token.text == "cascade") => {
+            Err(ddl("CASCADE would take the default of a sharded table's column on the first shard only."))
         }
         "sequence" | "server" | "statistics" => Ok(Place::On(FIRST)),
         "user" if reader.word() == Some("mapping") => Ok(Place::On(FIRST)),
