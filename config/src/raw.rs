@@ -41,8 +41,8 @@ pub(crate) struct RawConfig {
     pub at: usize,
     pub server: RawServer,
     pub auth: RawAuth,
-    /// `[[users]]`: who may connect, and with which password. With `auth.method = "trust"` anybody may,
-    /// listed or not.
+    /// `[[users]]`: who may connect, and with which password. With `auth.method = "trust"` they need
+    /// no password.
     pub users: Field<Vec<RawUser>>,
     pub pool: RawPool,
     /// `[databases.NAME]`: one for each database that clients may name. At least one.

@@ -17,7 +17,7 @@ use super::{Failure, Interrupt};
 /// Opening its pools and writing the catalog.
 const ACCEPTS_WITHIN: Duration = Duration::from_secs(30);
 
-/// pgherd waits for transactions in progress; the demo has none by then.
+/// pgherd stops at once; the demo has no transaction in progress by then.
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
