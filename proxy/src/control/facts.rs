@@ -136,6 +136,17 @@ pub async fn load(shards: &mut Shards) -> Result<Facts, Problem> {
         facts.derived_relations.insert(name);
     }
 
+    // A parent has its children's rows, on every shard; a child is a part of its parent.
+    let relatives = format!(
+        "{wanted}
+         SELECT DISTINCT c.relname, '' FROM found f
+         JOIN pg_catalog.pg_inherits i ON f.spread AND f.oid IN (i.inhrelid, i.inhparent)
+         JOIN pg_catalog.pg_class c ON c.oid IN (i.inhrelid, i.inhparent) AND c.oid <> f.oid AND c.relkind IN ('r', 'p', 'f')"
+    );
+    for (name, _) in pairs(shards.rows(FIRST, &relatives).await?)? {
+        facts.derived_relations.insert(name);
+    }
+
     // An aggregate is what its functions are; a body in SQL-standard form has no source.
     let functions = "
          SELECT p.proname, concat_ws(' ',

@@ -15,9 +15,9 @@ pub(super) fn not_proven(reason: impl Into<String>) -> Refusal {
 
 pub(super) fn view(name: &str) -> Refusal {
     Refusal::unsupported(
-        format!("cannot use view \"{name}\" over several shards"),
-        "It reads sharded or reference tables, and pgherd does not look inside views.",
-        "Write the view's query instead of its name.",
+        format!("cannot use \"{name}\" over several shards"),
+        "It is a view, parent or partition of sharded or reference tables, and pgherd does not look inside it.",
+        "Name the table itself, or write the view's query instead of its name.",
     )
 }
 
