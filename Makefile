@@ -16,6 +16,7 @@ demo: need-postgres need-rust ## four PostgreSQL servers, pgherd, pgbench, and t
 test: need-postgres need-rust ## everything that must hold before a commit
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) build --package pgherd
 	$(CARGO) test --workspace
 
 bench: need-postgres need-rust ## pgherd beside PgBouncer and a direct connection, in one run
