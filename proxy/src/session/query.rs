@@ -355,6 +355,15 @@ impl Session {
                     Plan::One(shard) => Some(*shard),
                     _ => None,
                 };
+                if shard.is_some() && first_word_is(text, "copy") {
+                    // Its data would have to pass between the answers of a string; here only rows do.
+                    let refusal = Refusal::unsupported(
+                        "cannot run COPY of one shard's table in a string of several statements in a sharded database",
+                        "",
+                        "Send it as a query of its own.",
+                    );
+                    return Ok(Err(refused(refusal)));
+                }
                 self.run_plan(text, template, as_each(plan, shard), Via::Simple).await
             }
             Err(refusal) => Ok(Err(refused(refusal))),
@@ -507,6 +516,14 @@ fn starts_with_start(text: &str) -> bool {
     text.split(|c: char| !c.is_ascii_alphabetic())
         .find(|word| word.eq_ignore_ascii_case("start") || word.eq_ignore_ascii_case("begin"))
         .is_some_and(|word| word.eq_ignore_ascii_case("start"))
+}
+
+/// Behind comments, as the router reads it.
+fn first_word_is(text: &str, word: &str) -> bool {
+    pgherd_router::lexer::tokens(text)
+        .iter()
+        .find(|token| token.kind != pgherd_router::lexer::TokenKind::Hint)
+        .is_some_and(|token| token.text == word)
 }
 
 /// One server's plan as a fan of one, for what must be waited for.
