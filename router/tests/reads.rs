@@ -174,6 +174,11 @@ fn a_key_in_where_sends_a_select_to_its_shard() {
                 "SELECT * FROM orders o (customer_id, b) WHERE customer_id = 2",
                 "each of s0, s1, s2, s3: union",
             ),
+            (
+                "a name with Unicode escapes may be anything",
+                "SELECT * FROM U&\"\\006frders\"",
+                "refused 0A000: cannot run this statement over several shards...",
+            ),
             ("an unknown operator", "SELECT * FROM orders WHERE customer_id === 2", "refused"),
             (
                 "IN on several shards",

@@ -317,6 +317,11 @@ fn an_insert_is_split_by_row() {
                 "INSERT INTO orders (customer_id) VALUES (99999999999999999999)",
                 "one shard: s0",
             ),
+            (
+                "rows of uneven length, each good for its own shard",
+                "INSERT INTO customers VALUES (1), (2, 'a'), (3)",
+                "refused 42601: VALUES lists must all be the same length",
+            ),
             ("too short a row", "INSERT INTO orders VALUES (1)", "refused"),
             ("blanks within varchar(20) are kept", "INSERT INTO labels VALUES ('c ')", "one shard: s3"),
             (
