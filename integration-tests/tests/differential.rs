@@ -1,0 +1,52 @@
+//! One PostgreSQL and a herd behind pgherd are given the same statements: the answers must be the same, or refused.
+//!
+//! Invariant: `wrong` is 0. A refusal is SQLSTATE 0A000 with a detail or a hint, and changes nothing; anything else that
+//! differs (rows, columns, types, tag, SQLSTATE, state of the transaction, and what the tables hold afterwards) is wrong.
+//!
+//! - `cases/*.sql`: written by hand, by class; see `script` for their form.
+//! - `generate`: statements from a grammar and a seed, which is printed. `PGHERD_DIFF_SEED` repeats one,
+//!   `PGHERD_DIFF_STATEMENTS` sets how many (the `--ignored` test runs the long form).
+//!
+//! `PGHERD_DIFF_ONLY=text` runs the cases whose file or text contains it, `PGHERD_DIFF_SHARDS=n` one layout.
+//!
+//! The lists that people read are written to `target/differential/`: refused statements with their reasons, wrong answers
+//! with both sides.
+
+mod differential {
+    pub mod client;
+    pub mod generate;
+    pub mod judge;
+    pub mod script;
+    pub mod world;
+}
+
+use differential::judge::Tally;
+use differential::{generate, script, world};
+
+const SHORT: usize = 1_500;
+const LONG: usize = 20_000;
+
+fn tally_of(name: &str, run: impl FnOnce(&mut world::World, &mut Tally)) {
+    let mut world = world::World::start();
+    let mut tally = Tally::new(name);
+    run(&mut world, &mut tally);
+    tally.write();
+    println!("{}", tally.summary());
+    assert_eq!(tally.wrong(), 0, "{}", tally.wrongs());
+}
+
+#[test]
+fn statements_written_by_hand_give_what_one_server_gives_or_are_refused() {
+    tally_of("cases", script::run);
+}
+
+#[test]
+fn generated_statements_give_what_one_server_gives_or_are_refused() {
+    tally_of("generated", |world, tally| generate::run(world, tally, SHORT));
+}
+
+#[test]
+#[ignore = "minutes: the long form"]
+fn many_generated_statements_give_what_one_server_gives_or_are_refused() {
+    tally_of("generated-long", |world, tally| generate::run(world, tally, LONG));
+}
