@@ -6,14 +6,24 @@ use std::collections::{HashMap, HashSet};
 
 use pgherd_router::topology::{ColumnFacts, Facts, Placement, TableFacts};
 
-use super::{Problem, Shards};
+use super::Problem;
+use crate::database::Database;
 use crate::session::settings::literal;
 
 /// The first shard: unlisted tables, views and functions live there, and every sharded or reference table does too.
-const FIRST: usize = 0;
+pub const FIRST: usize = 0;
 
-pub async fn load(shards: &mut Shards) -> Result<Facts, Problem> {
-    let db = shards.db.clone();
+/// Answers statements from the first shard's catalogs: by a control connection, or inside a client's transaction.
+pub trait Catalogs {
+    fn rows(&mut self, sql: &str) -> impl Future<Output = Result<Rows, Problem>>;
+}
+
+/// As text; `None`: NULL.
+pub type Rows = Vec<Vec<Option<String>>>;
+
+/// # Errors
+/// What the first shard said, or that it could not be asked.
+pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, Problem> {
     let tables = db.tables();
     let mut facts = Facts::default();
     let wanted: Vec<String> = tables
@@ -61,7 +71,7 @@ pub async fn load(shards: &mut Shards) -> Result<Facts, Problem> {
                             JOIN pg_catalog.pg_proc p ON p.oid = m.id[1]::oid) used ON true
          ORDER BY f.i, a.attnum"
     );
-    for row in shards.rows(FIRST, &columns).await? {
+    for row in catalogs.rows(&columns).await? {
         let [Some(i), Some(schema), Some(name), Some(oid), Some(type_name), Some(modifier), flags @ ..] =
             &row[..]
         else {
@@ -93,7 +103,7 @@ pub async fn load(shards: &mut Shards) -> Result<Facts, Problem> {
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_'"
     );
-    for (name, _) in pairs(shards.rows(FIRST, &elsewhere).await?)? {
+    for (name, _) in pairs(catalogs.rows(&elsewhere).await?)? {
         facts.elsewhere.insert(name);
     }
 
@@ -103,7 +113,7 @@ pub async fn load(shards: &mut Shards) -> Result<Facts, Problem> {
          CROSS JOIN LATERAL unnest(k.conkey) WITH ORDINALITY AS c (attnum, place)
          JOIN pg_catalog.pg_attribute a ON a.attrelid = f.oid AND a.attnum = c.attnum ORDER BY f.i, c.place"
     );
-    for (i, column) in pairs(shards.rows(FIRST, &keys).await?)? {
+    for (i, column) in pairs(catalogs.rows(&keys).await?)? {
         if let Some(table) = facts.tables.get_mut(&i.parse()?) {
             table.primary_key.push(column);
         }
@@ -115,7 +125,7 @@ pub async fn load(shards: &mut Shards) -> Result<Facts, Problem> {
          JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid"
     );
     let mut by_name = HashMap::new();
-    for (name, i) in pairs(shards.rows(FIRST, &indexes).await?)? {
+    for (name, i) in pairs(catalogs.rows(&indexes).await?)? {
         by_name.insert(name, i.parse()?);
     }
     facts.indexes = by_name;
@@ -132,7 +142,7 @@ pub async fn load(shards: &mut Shards) -> Result<Facts, Problem> {
          SELECT c.relname, '' FROM reads JOIN pg_catalog.pg_class c ON c.oid = reads.oid AND c.relkind IN ('v', 'm')",
         wanted.trim_start_matches("WITH ")
     );
-    for (name, _) in pairs(shards.rows(FIRST, &derived).await?)? {
+    for (name, _) in pairs(catalogs.rows(&derived).await?)? {
         facts.derived_relations.insert(name);
     }
 
@@ -143,7 +153,7 @@ pub async fn load(shards: &mut Shards) -> Result<Facts, Problem> {
          JOIN pg_catalog.pg_inherits i ON f.spread AND f.oid IN (i.inhrelid, i.inhparent)
          JOIN pg_catalog.pg_class c ON c.oid IN (i.inhrelid, i.inhparent) AND c.oid <> f.oid AND c.relkind IN ('r', 'p', 'f')"
     );
-    for (name, _) in pairs(shards.rows(FIRST, &relatives).await?)? {
+    for (name, _) in pairs(catalogs.rows(&relatives).await?)? {
         facts.derived_relations.insert(name);
     }
 
@@ -158,10 +168,10 @@ pub async fn load(shards: &mut Shards) -> Result<Facts, Problem> {
          WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                            WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')";
-    facts.user_functions = opaque(pairs(shards.rows(FIRST, functions).await?)?);
+    facts.user_functions = opaque(pairs(catalogs.rows(functions).await?)?);
 
     let immutable = "SELECT proname, '' FROM pg_catalog.pg_proc GROUP BY proname HAVING bool_and(provolatile = 'i' AND prokind = 'f')";
-    for (name, _) in pairs(shards.rows(FIRST, immutable).await?)? {
+    for (name, _) in pairs(catalogs.rows(immutable).await?)? {
         // Called immutable, and reads a table all the same: over one server's rows it would even be right.
         if !facts.user_functions.contains(&name) {
             facts.immutable_functions.insert(name);

@@ -4,7 +4,7 @@
 //! Invariant: nothing here stands in a statement's way except a schema change, which waits for fresh facts.
 
 mod catalog;
-mod facts;
+pub mod facts;
 mod resolver;
 
 use std::sync::Arc;
@@ -89,6 +89,12 @@ impl Shards {
     }
 }
 
+impl facts::Catalogs for Shards {
+    async fn rows(&mut self, sql: &str) -> Result<facts::Rows, Problem> {
+        Shards::rows(self, facts::FIRST, sql).await
+    }
+}
+
 /// Reads placement and facts once, changing nothing on the servers: for `pgherd explain`. When it cannot, the database's topology
 /// stays as it was.
 pub async fn look(db: Arc<Database>) {
@@ -102,7 +108,7 @@ pub async fn look(db: Arc<Database>) {
     let clients = db.config.shards.iter().map(|_| None).collect();
     let mut shards = Shards { db: db.clone(), password, clients };
     if let Ok(placement) = catalog::read(&mut shards).await
-        && let Ok(facts) = facts::load(&mut shards).await
+        && let Ok(facts) = facts::load(&db, &mut shards).await
     {
         put_in_force(&db, placement, facts);
     }
@@ -178,7 +184,7 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
 async fn start(shards: &mut Shards) -> Result<(), Problem> {
     let db = shards.db.clone();
     let placement = catalog::bootstrap(shards).await?;
-    let facts = facts::load(shards).await?;
+    let facts = facts::load(&db, shards).await?;
     put_in_force(&db, placement, facts);
     db.set_readiness(Readiness::Ready);
     Ok(())
@@ -199,7 +205,7 @@ fn put_in_force(db: &Database, placement: catalog::Recorded, facts: pgherd_route
 
 async fn refresh(shards: &mut Shards) {
     let db = shards.db.clone();
-    let facts = match facts::load(shards).await {
+    let facts = match facts::load(&db, shards).await {
         Ok(facts) => facts,
         Err(e) => {
             // Stale facts might place a row wrongly; without facts the router refuses what depends on them.
@@ -215,7 +221,7 @@ async fn refresh(shards: &mut Shards) {
 }
 
 /// Topologies of one process never share a version.
-fn next_version() -> u64 {
+pub fn next_version() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }

@@ -4,7 +4,9 @@
 //! Invariant: bytes go out in the order in which they were pushed; when `backlogged`, no server is read,
 //! so a slow reader stops the sender and memory stays bounded.
 
+use std::collections::HashMap;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -13,6 +15,7 @@ use pgherd_wire::frame::{self, FrameError, HEADER_BYTES, Header};
 use pgherd_wire::message;
 
 use super::link::BLOCK_BYTES;
+use super::statements::{Prepared, ServerName};
 
 /// Bytes waiting for a slow client beyond which its servers are not read.
 const BACKLOG_BYTES: usize = 64 * 1024;
@@ -36,12 +39,17 @@ pub struct Client {
     out: Vec<u8>,
     out_at: usize,
     told: Arc<Told>,
-    /// ParameterStatus messages that pgherd's own statements gave rise to: said ahead of the next ReadyForQuery, as PostgreSQL does.
-    reports: Vec<u8>,
+    /// Parameters that pgherd's own statements changed, with the value that the client knows: said ahead of the next
+    /// ReadyForQuery, unless they are back at that value, as PostgreSQL does (guc.c, ReportChangedGUCOptions).
+    reports: Vec<(Box<str>, Option<Box<str>>)>,
     /// The transaction block failed by pgherd's own verdict: the client sees 'E' whatever a server says.
     pub failed: bool,
     /// The status of the last ReadyForQuery it was sent.
     pub status: u8,
+    /// By the client's own names.
+    pub statements: HashMap<Box<[u8]>, Rc<Prepared>>,
+    /// The last definition that an error took back: a server may yet speak of it.
+    pub undone: Option<(Box<[u8]>, Rc<Prepared>)>,
 }
 
 /// What the client sent next.
@@ -72,7 +80,32 @@ impl Client {
             reports: Vec::new(),
             failed: false,
             status: b'I',
+            statements: HashMap::new(),
+            undone: None,
         }
+    }
+
+    /// An ErrorResponse as the client is to read it: where a server speaks of a statement by pgherd's name for it, the client's
+    /// own name stands. `None`: it speaks of none.
+    pub fn own_names(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let prefix = [&b"\""[..], ServerName::PREFIX].concat();
+        let at = body.windows(prefix.len()).position(|bytes| bytes == prefix)?;
+        let name_at = at + 1;
+        let name_end = name_at + body[name_at..].iter().position(|byte| *byte == b'"')?;
+        let named = &body[name_at..name_end];
+        let undone = self.undone.iter().map(|(name, statement)| (name, statement));
+        let mut names = self.statements.iter().chain(undone);
+        let own = names.find(|(_, s)| ServerName::of(s.id).as_bytes() == named)?.0;
+        // PostgreSQL has words of its own for the unnamed one (postgres.c, exec_bind_message).
+        let (from, to) = if own.is_empty()
+            && body[..at].ends_with(b"prepared statement ")
+            && body[name_end..].starts_with(b"\" does")
+        {
+            (at - b"prepared statement ".len(), b"unnamed prepared statement".to_vec())
+        } else {
+            (at, [&b"\""[..], own, b"\""].concat())
+        };
+        Some([&body[..from], &to, &body[name_end + 1..]].concat())
     }
 
     /// Waits until the client sends something, without holding a buffer.
@@ -170,6 +203,11 @@ impl Client {
             });
         }
         Ok(if self.end - self.start >= head.total() { Incoming::Frame(head) } else { Incoming::Nothing })
+    }
+
+    /// The client's next message has come already, and is a Sync.
+    pub fn sync_is_next(&self) -> bool {
+        self.copy_left == 0 && self.inbox.get(self.start) == Some(&b'S') && self.start < self.end
     }
 
     /// Takes the whole frame at the front: its body goes to `body`.
@@ -328,30 +366,30 @@ impl Client {
         self.status
     }
 
-    /// A ParameterStatus of a server. `true`: it is news for this client.
-    pub fn note_parameter(&mut self, body: &[u8]) -> bool {
+    /// A ParameterStatus of a server. `true`: it is news for this client, to be passed on. `later`: it came of a statement of
+    /// pgherd's own, and is kept for the next ReadyForQuery.
+    pub fn note_parameter(&mut self, body: &[u8], later: bool) -> bool {
         let mut fields = frame::Fields::new(body);
         let (Ok(name), Ok(value)) = (fields.cstr(), fields.cstr()) else { return false };
         let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
-        match self.told.iter().position(|(n, _)| **n == *name) {
-            Some(i) if *self.told[i].1 == *value => false,
-            Some(i) => {
-                Arc::make_mut(&mut self.told)[i].1 = value.into();
-                true
-            }
-            None => {
-                Arc::make_mut(&mut self.told).push((name.into(), value.into()));
-                true
-            }
+        let known = self.told.iter().position(|(n, _)| **n == *name);
+        if known.is_some_and(|i| *self.told[i].1 == *value) {
+            return false;
         }
-    }
-
-    /// Keeps a ParameterStatus until the next ReadyForQuery.
-    pub fn report(&mut self, body: &[u8]) {
-        if self.hushed {
-            return;
+        let before = known.map(|i| self.told[i].1.clone());
+        match known {
+            Some(i) => Arc::make_mut(&mut self.told)[i].1 = value.into(),
+            None => Arc::make_mut(&mut self.told).push((name.as_ref().into(), value.into())),
         }
-        pgherd_wire::message::frame(&mut self.reports, b'S', |o| o.extend_from_slice(body));
+        if !later || self.hushed {
+            // What it was kept for is said by this one.
+            self.reports.retain(|(n, _)| **n != *name);
+            return true;
+        }
+        if !self.reports.iter().any(|(n, _)| **n == *name) {
+            self.reports.push((name.into(), before));
+        }
+        false
     }
 
     pub fn has_reports(&self) -> bool {
@@ -359,8 +397,14 @@ impl Client {
     }
 
     pub fn say_reports(&mut self) {
-        let reports = std::mem::take(&mut self.reports);
-        self.push(&reports);
+        for (name, before) in std::mem::take(&mut self.reports) {
+            let now = self.told.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone());
+            if let Some(value) = now
+                && before.as_ref() != Some(&value)
+            {
+                self.say(|o| message::parameter_status(o, &name, &value));
+            }
+        }
     }
 
     /// Bytes that came with the handshake.

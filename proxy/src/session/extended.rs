@@ -16,6 +16,7 @@ use super::fan::Via;
 use super::link::{Expect, Undo};
 use super::query::{as_each, refused};
 use super::statements::{Prepared, ServerName};
+use super::transaction::Block;
 use super::{End, LinkError, Session};
 
 /// A message whose server is not known yet.
@@ -64,7 +65,7 @@ impl Session {
                 return known.1.clone();
             }
         }
-        let made = Arc::new(self.worker.analyze(topology, &prepared.sql));
+        let made = Arc::new(self.analyze(topology, &prepared.sql));
         *prepared.analysis.borrow_mut() = (version, made.clone());
         made
     }
@@ -123,18 +124,19 @@ impl Session {
             let report = Report::error("22021", "invalid byte sequence for encoding \"UTF8\"");
             return self.batch_error(report).await;
         };
-        if !parse.name.is_empty() && self.statements.contains_key(parse.name) {
+        if !parse.name.is_empty() && self.client.statements.contains_key(parse.name) {
             self.settle_names().await?;
         }
         if self.skipping() {
             return Ok(());
         }
-        if !parse.name.is_empty() && self.statements.contains_key(parse.name) {
+        if !parse.name.is_empty() && self.client.statements.contains_key(parse.name) {
             let name = String::from_utf8_lossy(parse.name).into_owned();
             return self
                 .batch_error(Report::error("42P05", format!("prepared statement \"{name}\" already exists")))
                 .await;
         }
+        self.see_own_schema().await?;
         let topology = self.topology();
         let analysis = self.analysis(&topology, &prepared);
         if analysis.len() > 1 {
@@ -148,7 +150,7 @@ impl Session {
             // Not this: let a server look for tables that are on several shards, and say that one does not exist.
             return self.batch_error(refused(refusal.clone())).await;
         }
-        self.statements.insert(parse.name.into(), prepared.clone());
+        self.client.statements.insert(parse.name.into(), prepared.clone());
         if is_local(&analysis) {
             self.reply(message::PARSE_COMPLETE, Undo::Define(parse.name.into()));
             return Ok(());
@@ -328,13 +330,13 @@ impl Session {
             return Ok(());
         }
         let Ok(bind) = message::read_bind(body) else { return self.malformed().await };
-        if !self.statements.contains_key(bind.statement) {
+        if !self.client.statements.contains_key(bind.statement) {
             self.settle_names().await?;
             if self.skipping() {
                 return Ok(());
             }
         }
-        let Some(prepared) = self.statements.get(bind.statement).cloned() else {
+        let Some(prepared) = self.client.statements.get(bind.statement).cloned() else {
             let report = if bind.statement.is_empty() {
                 Report::error("26000", "unnamed prepared statement does not exist")
             } else {
@@ -343,6 +345,7 @@ impl Session {
             };
             return self.batch_error(report).await;
         };
+        self.see_own_schema().await?;
         let topology = self.topology();
         let analysis = self.analysis(&topology, &prepared);
         if is_local(&analysis) {
@@ -433,13 +436,13 @@ impl Session {
             return self.batch_error(Report::error("08P01", why)).await;
         }
         if target == b'S' {
-            if !self.statements.contains_key(name) {
+            if !self.client.statements.contains_key(name) {
                 self.settle_names().await?;
                 if self.skipping() {
                     return Ok(());
                 }
             }
-            let Some(prepared) = self.statements.get(name).cloned() else {
+            let Some(prepared) = self.client.statements.get(name).cloned() else {
                 if name.is_empty() {
                     let report = Report::error("26000", "unnamed prepared statement does not exist");
                     return self.batch_error(report).await;
@@ -512,6 +515,9 @@ impl Session {
         match portal.place {
             Place::Local => {
                 self.flush_pending(None).await?;
+                if matches!(template.kind, Kind::Set(_)) && !self.client.sync_is_next() {
+                    self.hold_setting().await?;
+                }
                 match self.local(&prepared.sql, template).await? {
                     Some(Ok(tag)) if tag.is_empty() => self.reply(message::EMPTY_QUERY, Undo::Nothing),
                     Some(Ok(tag)) => {
@@ -595,6 +601,16 @@ impl Session {
         }
     }
 
+    /// A SET with more of its pipeline behind it: what fails there takes it back, so it belongs to a transaction from the start.
+    async fn hold_setting(&mut self) -> Result<(), End> {
+        self.settle().await?;
+        self.adopt_status();
+        if self.block.is_none() && !self.links.iter().any(|l| l.unsynced) && !self.skipping() {
+            self.block = Some(Block::new(false, Default::default(), self.settings.clone()));
+        }
+        Ok(())
+    }
+
     pub(super) async fn on_close(&mut self, body: &[u8]) -> Result<(), End> {
         if self.skipping() {
             return Ok(());
@@ -607,7 +623,7 @@ impl Session {
         }
         if target == b'S' {
             // Only the client's name goes: other clients share the statement on the server.
-            let undo = match self.statements.remove(name) {
+            let undo = match self.client.statements.remove(name) {
                 Some(statement) => Undo::Restore(name.into(), statement),
                 None => Undo::Nothing,
             };

@@ -129,6 +129,7 @@ impl Session {
                     match &mut self.block {
                         Some(block) => {
                             block.ddl = true;
+                            block.topology_stale = true;
                             // What these servers have prepared may answer with other columns now.
                             for link in &mut self.links {
                                 link.server.state.schema_version = u64::MAX;

@@ -469,6 +469,10 @@ impl Link {
                 self.fail(Broken::Lost(Some(report)));
                 return Ok(());
             }
+            if head.kind == b'E' {
+                // What is said in its place stands behind what came before it.
+                skip_to!(at);
+            }
             let forward = match self.take_frame(head.kind, body, client) {
                 Ok(forward) => forward,
                 Err(why) => {
@@ -544,12 +548,8 @@ impl Link {
         // May come at any time, asked for or not.
         match kind {
             b'S' => {
-                let news = client.note_parameter(&self.block[body.clone()]);
-                if news && matches!(self.expects.front(), Some(Expect::Unit(_) | Expect::Own)) {
-                    client.report(&self.block[body]);
-                    return Ok(false);
-                }
-                return Ok(news);
+                let later = matches!(self.expects.front(), Some(Expect::Unit(_) | Expect::Own));
+                return Ok(client.note_parameter(&self.block[body], later));
             }
             b'N' => {
                 return Ok(!matches!(
@@ -608,13 +608,19 @@ impl Link {
             }
             Expect::Local(..) => unreachable_frame(kind),
             _ if kind == b'E' => {
-                self.skip_after_error(client);
-                let own = matches!(self.expects.front(), Some(Expect::Abort(_)));
-                if own && let Some(Expect::Abort(bytes)) = self.expects.pop_front() {
-                    client.push(&bytes);
-                    self.skipping = self.expects.is_empty();
+                let named = client.own_names(&self.block[body]);
+                self.skip_after_error();
+                if let Some(Expect::Abort(_)) = self.expects.front() {
+                    if let Some(Expect::Abort(bytes)) = self.expects.pop_front() {
+                        client.push(&bytes);
+                        self.skipping = self.expects.is_empty();
+                    }
+                    return Ok(false);
                 }
-                Ok(!own)
+                if let Some(error) = &named {
+                    client.say(|o| message::frame(o, b'E', |o| o.extend_from_slice(error)));
+                }
+                Ok(named.is_none())
             }
             Expect::Parse { forward, .. } if kind == b'1' => {
                 let forward = *forward;
@@ -699,7 +705,7 @@ impl Link {
     }
 
     /// The server skips everything until Sync: what it skips is taken back.
-    fn skip_after_error(&mut self, _client: &mut Client) {
+    fn skip_after_error(&mut self) {
         self.errors += 1;
         if self.copying {
             self.stray_ready = self.expects.iter().all(|e| !matches!(e, Expect::Sync));

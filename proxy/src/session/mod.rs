@@ -7,7 +7,8 @@
 //! - `client.failed` says that the block failed, whoever said so; then only its end is served.
 //!
 //! The rooms: [`client`] and [`link`] are the two sides; `query` and `extended` take in the client's messages;
-//! `fan` runs a statement on several shards; `transaction` begins and ends; `copy` splits COPY FROM.
+//! `fan` runs a statement on several shards; `transaction` begins and ends; `copy` splits COPY FROM; `schema` reads what a
+//! transaction changed.
 //!
 //! Start reading at [`Session::run`].
 
@@ -18,6 +19,7 @@ mod fan;
 pub mod link;
 mod login;
 mod query;
+mod schema;
 pub mod settings;
 pub mod statements;
 mod transaction;
@@ -30,8 +32,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use pgherd_pool::{Pass, Pool};
+use pgherd_router::ShardId;
 use pgherd_router::plan::SessionEffect;
-use pgherd_router::{ShardId, Topology};
 use pgherd_wire::message::{self, Report};
 
 use crate::cancel::CancelEntry;
@@ -41,7 +43,6 @@ use client::{Client, Incoming};
 use extended::{Pending, Portal};
 use link::{Broken, Expect, Link, LinkState, Undo, Unit};
 use settings::Settings;
-use statements::Prepared;
 use transaction::Block;
 
 /// Bytes waiting for a server beyond which no more of the client's messages are taken in.
@@ -79,7 +80,6 @@ pub struct Session {
     block: Option<Block>,
     startup: Arc<Settings>,
     settings: Arc<Settings>,
-    statements: HashMap<Box<[u8]>, Rc<Prepared>>,
     portals: HashMap<Box<[u8]>, Portal>,
     /// SQL cursors, by the shard that they were declared on.
     cursors: HashMap<String, ShardId>,
@@ -111,7 +111,6 @@ impl Session {
             block: None,
             settings: startup.clone(),
             startup,
-            statements: HashMap::new(),
             portals: HashMap::new(),
             cursors: HashMap::new(),
             pending: Vec::new(),
@@ -486,6 +485,10 @@ impl Session {
                 // Half a frame is with the client: whatever is said now would be read as the rest of it.
                 return Err(End::Fatal);
             }
+            if matches!(&broken, Broken::Lost(Some(said)) if said.sqlstate == "08P01") {
+                // It is the client that broke the protocol (a Query in the middle of COPY): the session ends, as it would there.
+                return self.fatal(Report { severity: "FATAL".into(), detail: None, ..report });
+            }
             if link.lost_ready > 1 {
                 // Several batches are without an answer: no error can be put in their place.
                 return self.fatal(Report { severity: "FATAL".into(), ..report });
@@ -628,10 +631,10 @@ impl Session {
         match undo {
             Undo::Nothing => {}
             Undo::Define(name) => {
-                self.statements.remove(&name);
+                self.client.undone = self.client.statements.remove_entry(&name);
             }
             Undo::Restore(name, statement) => {
-                self.statements.insert(name, statement);
+                self.client.statements.insert(name, statement);
             }
         }
     }
@@ -648,13 +651,6 @@ impl Session {
         let link = self.links.remove(index);
         self.cancel.set(self.links.iter().map(|l| l.server.cancel.clone()));
         link
-    }
-
-    fn topology(&self) -> Arc<Topology> {
-        match self.block.as_ref().and_then(|b| b.topology.clone()) {
-            Some(own) => own,
-            None => self.worker.topology(&self.db),
-        }
     }
 
     /// The link to `shard`, ready to take a statement of the client: joined to the transaction, with the client's settings, and
@@ -836,7 +832,7 @@ impl Session {
         }
         let captured = &mut self.links[index].captured;
         match captured.error.take() {
-            Some(body) => Err(Report::read_whole(&body)),
+            Some(body) => Err(Report::read_whole(&self.client.own_names(&body).unwrap_or(body))),
             None => Ok(captured.tag.take()),
         }
     }

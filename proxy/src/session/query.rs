@@ -37,7 +37,7 @@ impl Session {
             return self.end_query(Err(Report::error("08P01", "invalid message format"))).await;
         }
         // A simple query destroys the unnamed statement and portal.
-        self.statements.remove(&b""[..]);
+        self.client.statements.remove(&b""[..]);
         self.portals.remove(&b""[..]);
         let lossy;
         let sql = match std::str::from_utf8(raw) {
@@ -54,8 +54,9 @@ impl Session {
                 &lossy
             }
         };
+        self.see_own_schema().await?;
         let topology = self.topology();
-        let statements = self.worker.analyze(&topology, sql);
+        let statements = self.analyze(&topology, sql);
         match &statements[..] {
             [statement] => self.query_one(raw, text_of(sql, statement), statement).await,
             // A server that does not know that the block has failed must not run the string.
@@ -340,6 +341,7 @@ impl Session {
         if let Some(report) = self.refuses_statements() {
             return Ok(Err(report));
         }
+        self.see_own_schema().await?;
         let topology = self.topology();
         match template.plan(&topology, text, &statement.literals, Params::default()) {
             Ok(plan) => {
@@ -470,7 +472,7 @@ impl Session {
                 if self.block.is_some() {
                     Err(Report::error("25001", "DISCARD ALL cannot run inside a transaction block"))
                 } else {
-                    self.statements.clear();
+                    self.client.statements.clear();
                     self.settings = self.startup.clone();
                     if self.pinned.take().is_some() {
                         // What the session held goes with its connections.
@@ -481,7 +483,7 @@ impl Session {
                 }
             }
             Kind::Deallocate(None) => {
-                self.statements.retain(|name, _| name.is_empty());
+                self.client.statements.retain(|name, _| name.is_empty());
                 if self.pinned.is_some() {
                     for link in &mut self.links {
                         link.server.state.prepared.clear();
@@ -496,7 +498,7 @@ impl Session {
                 Ok("DEALLOCATE ALL".to_owned())
             }
             Kind::Deallocate(Some(name)) => {
-                if self.statements.remove(name.as_bytes()).is_some() {
+                if self.client.statements.remove(name.as_bytes()).is_some() {
                     Ok("DEALLOCATE".to_owned())
                 } else if self.pinned.is_some() {
                     // SQL PREPARE made it on the pinned server.

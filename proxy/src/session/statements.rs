@@ -148,16 +148,16 @@ pub struct ServerName {
     length: u8,
 }
 
-const PREFIX: &[u8; 7] = b"pgherd_";
-
 impl ServerName {
+    pub const PREFIX: &[u8; 7] = b"pgherd_";
+
     pub fn unnamed() -> Self {
         Self { bytes: [0; 27], length: 0 }
     }
 
     pub fn of(id: StatementId) -> Self {
         let mut bytes = [0; 27];
-        bytes[..PREFIX.len()].copy_from_slice(PREFIX);
+        bytes[..Self::PREFIX.len()].copy_from_slice(Self::PREFIX);
         let mut digits = [0; 20];
         let mut n = 0;
         let mut rest = id;
@@ -170,9 +170,9 @@ impl ServerName {
             }
         }
         for i in 0..n {
-            bytes[PREFIX.len() + i] = digits[n - 1 - i];
+            bytes[Self::PREFIX.len() + i] = digits[n - 1 - i];
         }
-        Self { bytes, length: (PREFIX.len() + n) as u8 }
+        Self { bytes, length: (Self::PREFIX.len() + n) as u8 }
     }
 
     pub fn as_bytes(&self) -> &[u8] {

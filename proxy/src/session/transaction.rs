@@ -41,8 +41,10 @@ pub struct Block {
     pub verdict: bool,
     /// What the next statement is told about that.
     pub loss: Option<Report>,
-    /// The schema as this transaction sees it.
+    /// The schema as this transaction sees it, when it changed it.
     pub topology: Option<Arc<Topology>>,
+    /// It was changed since `topology` was made.
+    pub topology_stale: bool,
 }
 
 enum Prologue {
@@ -69,6 +71,7 @@ impl Block {
             verdict: false,
             loss: None,
             topology: None,
+            topology_stale: false,
         }
     }
 
@@ -352,6 +355,7 @@ impl Session {
         let mut restored = None;
         if let Some(block) = &mut self.block {
             block.verdict = false;
+            block.topology_stale |= block.ddl;
             block.prologue.truncate(at + 1);
             if let Some(Prologue::Savepoint { settings, .. }) = block.prologue.last() {
                 restored = Some(settings.clone());
