@@ -30,6 +30,7 @@ pub struct Worker {
     statements: RefCell<Statements>,
     templates: RefCell<HashMap<String, planner::Cache>>,
     pub no_settings: Arc<Settings>,
+    spare_statements: std::cell::Cell<Vec<Statement>>,
     turn: std::cell::Cell<usize>,
 }
 
@@ -44,6 +45,7 @@ impl Worker {
             statements: RefCell::default(),
             templates: RefCell::default(),
             no_settings: Arc::default(),
+            spare_statements: std::cell::Cell::default(),
             turn: std::cell::Cell::new(id),
         })
     }
@@ -92,11 +94,21 @@ impl Worker {
     }
 
     pub fn analyze(&self, topology: &Topology, sql: &str) -> Vec<Statement> {
+        let mut statements = self.spare_statements.take();
         let mut templates = self.templates.borrow_mut();
         match templates.get_mut(&topology.database) {
-            Some(cache) => cache.analyze(topology, sql),
-            None => templates.entry(topology.database.clone()).or_default().analyze(topology, sql),
+            Some(cache) => cache.analyze_into(topology, sql, &mut statements),
+            None => {
+                let cache = templates.entry(topology.database.clone()).or_default();
+                cache.analyze_into(topology, sql, &mut statements);
+            }
         }
+        statements
+    }
+
+    /// What [`Self::analyze`] gave, to be filled again.
+    pub fn give_statements(&self, statements: Vec<Statement>) {
+        self.spare_statements.set(statements);
     }
 
     pub fn intern(

@@ -63,6 +63,19 @@ pub enum Incoming {
     Nothing,
 }
 
+/// A client's inbox, taken out.
+pub struct Inbox {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Inbox {
+    /// The body of the whole frame at the front.
+    pub fn body(&self, head: Header) -> &[u8] {
+        &self.bytes[self.start + HEADER_BYTES..self.start + head.total()]
+    }
+}
+
 impl Client {
     pub fn new(stream: Stream, told: Arc<Told>) -> Self {
         Self {
@@ -217,6 +230,37 @@ impl Client {
         body.extend_from_slice(&self.inbox[at..at + head.body]);
         self.start += head.total();
         self.tidy();
+    }
+
+    /// Takes the inbox out, so that a message can be read where it lies while the session acts on it.
+    pub fn lend_inbox(&mut self) -> Inbox {
+        Inbox { bytes: std::mem::take(&mut self.inbox), start: self.start }
+    }
+
+    /// Gives it back with `taken` bytes less.
+    pub fn return_inbox(&mut self, inbox: Inbox, taken: usize) {
+        self.inbox = inbox.bytes;
+        self.start += taken;
+        if taken > 0 {
+            self.tidy();
+        }
+    }
+
+    /// A Parse under this name.
+    pub fn define(&mut self, name: &[u8], prepared: &Rc<Prepared>) {
+        match self.statements.get_mut(name) {
+            Some(known) if Rc::ptr_eq(known, prepared) => {}
+            Some(known) => *known = prepared.clone(),
+            None => {
+                self.statements.insert(name.into(), prepared.clone());
+            }
+        }
+    }
+
+    pub fn forget_unnamed(&mut self) {
+        if !self.statements.is_empty() {
+            self.statements.remove(&b""[..]);
+        }
     }
 
     /// Hands the CopyData bytes at the front to `use_bytes` and takes them.

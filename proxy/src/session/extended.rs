@@ -8,7 +8,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pgherd_router::plan::{Kind, Params, Plan, Statement};
+use pgherd_router::plan::{Kind, Params, Plan, Statement, Template};
 use pgherd_router::{ShardId, Topology};
 use pgherd_wire::message::{self, Report};
 
@@ -33,12 +33,15 @@ pub enum Pending {
 /// A bound statement.
 #[derive(Clone)]
 pub struct Portal {
-    prepared: Rc<Prepared>,
-    place: Place,
+    pub(super) prepared: Rc<Prepared>,
+    pub(super) place: Place,
+    /// Executing it needs nothing from the session: see `now`.
+    pub(super) ordinary: bool,
+    pub(super) read_only: bool,
 }
 
 #[derive(Clone)]
-enum Place {
+pub(super) enum Place {
     /// On that shard's link.
     Link(ShardId),
     /// The session runs it itself.
@@ -48,7 +51,7 @@ enum Place {
 }
 
 /// Messages that may wait for a server at once; then they go to one that can check them.
-const PENDING_MAX: usize = 1_000;
+pub(super) const PENDING_MAX: usize = 1_000;
 
 impl Session {
     /// After an error, until Sync.
@@ -57,7 +60,7 @@ impl Session {
     }
 
     /// The statement of a text, for the topology of now. A prepared statement is always one statement.
-    fn analysis(&self, topology: &Arc<Topology>, prepared: &Prepared) -> Arc<Vec<Statement>> {
+    pub(super) fn analysis(&self, topology: &Arc<Topology>, prepared: &Prepared) -> Arc<Vec<Statement>> {
         let version = self.worker.version_of(topology);
         {
             let known = prepared.analysis.borrow();
@@ -270,7 +273,17 @@ impl Session {
                 }
             }
         };
-        for pending in std::mem::take(&mut self.pending) {
+        self.send_pending(index);
+        Ok(())
+    }
+
+    /// What waits goes to this link's server.
+    pub(super) fn send_pending(&mut self, index: usize) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let mut waiting = std::mem::take(&mut self.pending);
+        for pending in waiting.drain(..) {
             match pending {
                 Pending::Parse { prepared, name } => {
                     self.put(index, &prepared, Some(&name));
@@ -287,7 +300,65 @@ impl Session {
             }
         }
         self.links[index].unsynced = true;
-        Ok(())
+        // Its memory serves the next batch.
+        self.pending = waiting;
+    }
+
+    pub(super) fn send_bind(
+        &mut self,
+        index: usize,
+        bind: &message::BindBody<'_>,
+        prepared: Rc<Prepared>,
+        template: &Template,
+    ) {
+        let name = self.put(index, &prepared, None);
+        let link = &mut self.links[index];
+        message::frame(&mut link.out, b'B', |o| {
+            o.extend_from_slice(bind.portal);
+            o.push(0);
+            o.extend_from_slice(name.as_bytes());
+            o.push(0);
+            o.extend_from_slice(bind.tail);
+        });
+        link.expects.push_back(Expect::Bind);
+        link.unsynced = true;
+        link.wrote |= !template.read_only;
+        let portal = Portal {
+            ordinary: ordinary(template, &prepared.sql),
+            read_only: template.read_only,
+            prepared,
+            place: Place::Link(link.shard),
+        };
+        match self.portals.get_mut(bind.portal) {
+            Some(known) => *known = portal,
+            None => {
+                self.portals.insert(bind.portal.into(), portal);
+            }
+        }
+    }
+
+    pub(super) fn send_describe_portal(&mut self, index: usize, name: &[u8]) {
+        let link = &mut self.links[index];
+        message::describe(&mut link.out, b'P', name);
+        link.expects.push_back(Expect::Describe);
+        link.unsynced = true;
+    }
+
+    pub(super) fn send_execute(&mut self, index: usize, name: &[u8], rows: u32, read_only: bool, ddl: bool) {
+        let link = &mut self.links[index];
+        message::execute(&mut link.out, name, rows);
+        link.wrote |= !read_only;
+        link.unsynced = true;
+        link.expects.push_back(Expect::Execute { ddl });
+    }
+
+    pub(super) fn send_sync(&mut self, index: usize) {
+        let link = &mut self.links[index];
+        link.out.extend_from_slice(message::SYNC);
+        link.expects.push_back(Expect::Sync);
+        link.unsynced = link.copying;
+        link.skipping = false;
+        link.flush_asked = false;
     }
 
     /// What waits for a server is skipped: it never was.
@@ -350,7 +421,7 @@ impl Session {
         let analysis = self.analysis(&topology, &prepared);
         if is_local(&analysis) {
             self.reply(message::BIND_COMPLETE, Undo::Nothing);
-            self.portals.insert(bind.portal.into(), Portal { prepared, place: Place::Local });
+            self.portals.insert(bind.portal.into(), Portal::new(prepared, Place::Local));
             return Ok(());
         }
         if let Some(report) = self.refuses_statements() {
@@ -395,19 +466,7 @@ impl Session {
                     return Ok(());
                 }
                 self.flush_pending(Some(index)).await?;
-                let name = self.put(index, &prepared, None);
-                let link = &mut self.links[index];
-                message::frame(&mut link.out, b'B', |o| {
-                    o.extend_from_slice(bind.portal);
-                    o.push(0);
-                    o.extend_from_slice(name.as_bytes());
-                    o.push(0);
-                    o.extend_from_slice(bind.tail);
-                });
-                link.expects.push_back(Expect::Bind);
-                link.unsynced = true;
-                link.wrote |= !statement.template.read_only;
-                self.portals.insert(bind.portal.into(), Portal { prepared, place: Place::Link(shard) });
+                self.send_bind(index, &bind, prepared, &statement.template);
             }
             _ => {
                 // A Parse that waits is checked by a server first: its error must not come in Execute's place.
@@ -419,7 +478,7 @@ impl Session {
                     describe: false,
                     done: false,
                 };
-                self.portals.insert(bind.portal.into(), Portal { prepared, place });
+                self.portals.insert(bind.portal.into(), Portal::new(prepared, place));
             }
         }
         Ok(())
@@ -486,10 +545,7 @@ impl Session {
                     return self.batch_error(Report::error("34000", "portal does not exist")).await;
                 };
                 self.flush_pending(Some(index)).await?;
-                let link = &mut self.links[index];
-                message::describe(&mut link.out, b'P', name);
-                link.expects.push_back(Expect::Describe);
-                link.unsynced = true;
+                self.send_describe_portal(index, name);
                 Ok(())
             }
         }
@@ -549,11 +605,7 @@ impl Session {
                 if let Some(report) = self.before_running(&prepared.sql, template) {
                     return self.batch_error(report).await;
                 }
-                let link = &mut self.links[index];
-                message::execute(&mut link.out, name, rows);
-                link.wrote |= !template.read_only;
-                link.unsynced = true;
-                link.expects.push_back(Expect::Execute { ddl: template.ddl });
+                self.send_execute(index, name, rows, template.read_only, template.ddl);
                 Ok(())
             }
             Place::Fan { plan, tail, describe, done } => {
@@ -726,12 +778,7 @@ impl Session {
             (0..self.links.len()).filter(|&i| self.links[i].unsynced || self.links[i].skipping).collect();
         match open[..] {
             [index] if self.links.iter().enumerate().all(|(i, l)| i == index || l.expects.is_empty()) => {
-                let link = &mut self.links[index];
-                link.out.extend_from_slice(message::SYNC);
-                link.expects.push_back(Expect::Sync);
-                link.unsynced = link.copying;
-                link.skipping = false;
-                link.flush_asked = false;
+                self.send_sync(index);
             }
             [] if self.links.iter().filter(|l| !l.expects.is_empty()).count() == 1 => {
                 // Behind a Query: the server answers in its turn, unless the Query is a COPY, which ignores a Sync.
@@ -783,6 +830,22 @@ impl Session {
         }
         Ok(())
     }
+}
+
+impl Portal {
+    fn new(prepared: Rc<Prepared>, place: Place) -> Self {
+        Self { prepared, place, ordinary: false, read_only: false }
+    }
+}
+
+/// Neither the session nor the transaction has to know of it.
+pub(super) fn ordinary(template: &Template, text: &str) -> bool {
+    template.kind == Kind::Other
+        && template.effect.is_none()
+        && !template.ddl
+        && template.notices.is_empty()
+        // LOCK TABLE is refused outside a transaction, by whoever runs it.
+        && (template.read_only || !text.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("lock")))
 }
 
 /// Statements that no server needs to see.

@@ -42,6 +42,13 @@ pub struct LinkState {
     pub tick: u64,
 }
 
+impl LinkState {
+    /// The server's settings are the client's.
+    pub fn has(&self, settings: &Arc<Settings>) -> bool {
+        self.settings.as_ref().is_some_and(|own| Arc::ptr_eq(own, settings) || **own == **settings)
+    }
+}
+
 /// What is owed next, and what becomes of it.
 #[derive(Debug)]
 pub enum Expect {

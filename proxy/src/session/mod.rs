@@ -6,7 +6,8 @@
 //! - Outside a transaction block, with nothing owed, no server is held, unless the session is pinned.
 //! - `client.failed` says that the block failed, whoever said so; then only its end is served.
 //!
-//! The rooms: [`client`] and [`link`] are the two sides; `query` and `extended` take in the client's messages;
+//! The rooms: [`client`] and [`link`] are the two sides; `query` and `extended` take in the client's messages, `now`
+//! those that need no waiting;
 //! `fan` runs a statement on several shards; `transaction` begins and ends; `copy` splits COPY FROM; `schema` reads what a
 //! transaction changed.
 //!
@@ -18,6 +19,7 @@ mod extended;
 mod fan;
 pub mod link;
 mod login;
+mod now;
 mod query;
 mod schema;
 pub mod settings;
@@ -41,6 +43,7 @@ use crate::database::{Database, UserPools};
 use crate::worker::Worker;
 use client::{Client, Incoming};
 use extended::{Pending, Portal};
+use now::Quick;
 use link::{Broken, Expect, Link, LinkState, Undo, Unit};
 use settings::Settings;
 use transaction::Block;
@@ -127,9 +130,13 @@ impl Session {
             if self.client.inbox_empty() {
                 self.idle().await;
             }
-            // Boxed, so that an idle session is small: what a running statement needs lives only as long as it.
-            match Box::pin(self.busy()).await {
-                Ok(()) => {}
+            match self.quick().await {
+                Ok(Quick::Done) => {}
+                // Boxed, so that an idle session is small: what a running statement needs lives only as long as it.
+                Ok(Quick::Long) => match Box::pin(self.busy()).await {
+                    Ok(()) => {}
+                    Err(end) => break end,
+                },
                 Err(end) => break end,
             }
         };
@@ -159,7 +166,6 @@ impl Session {
     async fn busy(&mut self) -> Result<(), End> {
         self.client.lend(|| self.worker.take_block());
         self.scratch = self.worker.take_scratch();
-        let mut fill = true;
         loop {
             let mut held = false;
             while !self.backlogged() {
@@ -197,11 +203,11 @@ impl Session {
             }
             self.after_replies()?;
             if self.links.iter().all(Link::quiet) && self.client.pending_out() == 0 {
-                self.release_if_free().await?;
+                self.release_if_free();
                 if self.client.gone || self.client.eof {
                     return Err(End::Client);
                 }
-                if self.client.inbox_empty() && !fill {
+                if self.client.inbox_empty() {
                     self.worker.give_scratch(std::mem::take(&mut self.scratch));
                     return Ok(());
                 }
@@ -224,7 +230,6 @@ impl Session {
             } else {
                 self.pump(!held).await;
             }
-            fill = false;
         }
     }
 
@@ -567,18 +572,17 @@ impl Session {
     }
 
     /// Servers go back to the pool when the client has let go of them.
-    async fn release_if_free(&mut self) -> Result<(), End> {
+    fn release_if_free(&mut self) {
         self.adopt_status();
         if self.block.is_some()
             || !self.pending.is_empty()
             || self.links.iter().any(|l| l.unsynced || l.skipping)
         {
-            return Ok(());
+            return;
         }
-        if self.pinned.is_none() {
+        if self.pinned.is_none() && !self.links.is_empty() {
             self.release_all();
         }
-        Ok(())
     }
 
     fn release_all(&mut self) {
@@ -671,7 +675,7 @@ impl Session {
                 }
             } else if self.block.is_none()
                 && !link.unsynced
-                && link.server.state.settings.as_deref() != Some(&*self.settings)
+                && !link.server.state.has(&self.settings)
             {
                 self.prepare_link(index).await.map_err(LinkError::Refused)?;
             }
@@ -774,9 +778,7 @@ impl Session {
             state.used = true;
             state.settings = Some(self.worker.no_settings.clone());
         }
-        let same =
-            state.settings.as_ref().is_some_and(|s| Arc::ptr_eq(s, &self.settings) || **s == *self.settings);
-        if !same {
+        if !state.has(&self.settings) {
             let from = state.settings.take();
             let sql = self.settings.sql_from(from.as_deref());
             let harmless = self.settings.harmless_from(from.as_deref());

@@ -37,8 +37,8 @@ impl Session {
             return self.end_query(Err(Report::error("08P01", "invalid message format"))).await;
         }
         // A simple query destroys the unnamed statement and portal.
-        self.client.statements.remove(&b""[..]);
-        self.portals.remove(&b""[..]);
+        self.client.forget_unnamed();
+        self.forget_unnamed_portal();
         let lossy;
         let sql = match std::str::from_utf8(raw) {
             Ok(sql) => sql,
@@ -250,14 +250,7 @@ impl Session {
     ) -> Result<(), End> {
         match self.link_for(shard).await {
             Ok(index) => {
-                let link = &mut self.links[index];
-                message::frame(&mut link.out, b'Q', |o| {
-                    o.extend_from_slice(raw);
-                    o.push(0);
-                });
-                link.server.state.unnamed = None;
-                link.wrote |= !read_only;
-                link.expects.push_back(Expect::Query { ddl });
+                self.send_query(index, raw, read_only, ddl);
                 Ok(())
             }
             Err(LinkError::Refused(report)) => {
@@ -265,6 +258,23 @@ impl Session {
                 self.end_query(Err(report)).await
             }
             Err(LinkError::End(end)) => Err(end),
+        }
+    }
+
+    pub(super) fn send_query(&mut self, index: usize, raw: &[u8], read_only: bool, ddl: bool) {
+        let link = &mut self.links[index];
+        message::frame(&mut link.out, b'Q', |o| {
+            o.extend_from_slice(raw);
+            o.push(0);
+        });
+        link.server.state.unnamed = None;
+        link.wrote |= !read_only;
+        link.expects.push_back(Expect::Query { ddl });
+    }
+
+    pub(super) fn forget_unnamed_portal(&mut self) {
+        if !self.portals.is_empty() {
+            self.portals.remove(&b""[..]);
         }
     }
 

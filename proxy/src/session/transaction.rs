@@ -80,6 +80,11 @@ impl Block {
         Self::new(true, Begin::default(), settings)
     }
 
+    /// Nothing has happened in it that a statement would have to be told, or be kept from.
+    pub fn plain(&self) -> bool {
+        self.explicit && !self.doomed && !self.verdict && self.loss.is_none() && !self.topology_stale
+    }
+
     /// What makes a fresh server connection a participant.
     pub fn prologue_sql(&self) -> String {
         let mut sql = String::from("BEGIN");

@@ -191,6 +191,71 @@ pub fn reads(sql: &str) -> bool {
     classify::is_session_statement(&tokens) || parse::statement(&tokens).is_ok()
 }
 
+/// Whether a text is, at a glance, one statement that neither begins nor ends anything and leaves nothing in the session: what a
+/// plain pool need not read any further. Bytes in strings and comments count as if they stood outside, so that "no" may be wrong,
+/// and "yes" never is.
+pub fn plainly_one(sql: &[u8]) -> bool {
+    let word_end = sql.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(sql.len());
+    let is = |word: &str| sql[..word_end].eq_ignore_ascii_case(word.as_bytes());
+    // With INTO it makes a table, which may be a temporary one.
+    let may_make_table = is("select") || is("with");
+    if !(may_make_table || is("insert") || is("update") || is("delete") || is("values")) {
+        return false;
+    }
+    let ends = |at: usize, word: &str| {
+        at >= word.len() && sql[at - word.len()..at].eq_ignore_ascii_case(word.as_bytes())
+    };
+    for (at, &byte) in sql.iter().enumerate() {
+        match GLANCE[byte as usize] {
+            0 => {}
+            // Another statement behind it; the scanner itself ends at a NUL.
+            1 => {
+                if byte == 0 || !sql[at + 1..].iter().all(u8::is_ascii_whitespace) {
+                    return false;
+                }
+            }
+            // set_config, pg_settings, pg_advisory_lock, pg_try_advisory_lock, dblink_connect, lo_open
+            2 => {
+                let follows = |word: &[u8]| {
+                    sql[at + 1..].get(..word.len()).is_some_and(|next| next.eq_ignore_ascii_case(word))
+                };
+                let harmful = ends(at, "set") && follows(b"config")
+                    || ends(at, "pg") && follows(b"settings")
+                    || ends(at, "dblink") && follows(b"connect")
+                    || ends(at, "lo") && follows(b"open")
+                    || ends(at, "advisory");
+                if harmful {
+                    return false;
+                }
+            }
+            // U&"..." may spell any of them.
+            3 => {
+                if ends(at, "u") && sql.get(at + 1) == Some(&b'"') {
+                    return false;
+                }
+            }
+            _ => {
+                if may_make_table && ends(at, "int") {
+                    return false;
+                }
+            }
+        }
+    }
+    true
+}
+
+/// Bytes at which [`plainly_one`] has to look twice.
+static GLANCE: [u8; 256] = {
+    let mut glance = [0; 256];
+    glance[b';' as usize] = 1;
+    glance[0] = 1;
+    glance[b'_' as usize] = 2;
+    glance[b'&' as usize] = 3;
+    glance[b'o' as usize] = 4;
+    glance[b'O' as usize] = 4;
+    glance
+};
+
 pub(crate) fn bind(
     of: &Template,
     topology: &Topology,

@@ -1,0 +1,317 @@
+//! The way of nearly every message: taken in, sent on and answered without a wait in between.
+//!
+//! Invariant: what is done here is what `query` and `extended` would do with the same message, and nothing else. Each
+//! function looks first and then acts: when it answers `false` it has changed nothing that they would not change the same
+//! way, and the message is theirs. Nothing here refuses anything: whatever deserves an error goes the long way.
+//!
+//! Why it exists: the long way is a machine of futures, which costs more than the message. Here a message costs no allocation
+//! and no copy of its body.
+//!
+//! Start reading at [`Session::quick`].
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use pgherd_router::ShardId;
+use pgherd_router::plan::{Params, Plan};
+use pgherd_router::planner::plainly_one;
+use pgherd_wire::message;
+
+use super::client::Incoming;
+use super::extended::{Pending, Place, Portal, ordinary};
+use super::link::Link;
+use super::query::text_of;
+use super::{End, Session};
+
+/// How far the quick way led.
+pub(super) enum Quick {
+    /// Nothing is owed and nothing unread is left.
+    Done,
+    /// What is at the front needs the long way.
+    Long,
+}
+
+impl Session {
+    /// Serves the client as far as that needs no other waiting than for the two sockets.
+    pub(super) async fn quick(&mut self) -> Result<Quick, End> {
+        self.client.lend(|| self.worker.take_block());
+        poll_fn(|cx| self.poll_quick(cx)).await
+    }
+
+    fn poll_quick(&mut self, cx: &mut Context<'_>) -> Poll<Result<Quick, End>> {
+        loop {
+            if !self.take_in_now() {
+                return Poll::Ready(Ok(Quick::Long));
+            }
+            let mut progress = false;
+            for link in &mut self.links {
+                progress |= link.poll_flush(cx);
+            }
+            for link in &mut self.links {
+                progress |= link.poll_take(cx, &mut self.client);
+            }
+            progress |= self.client.poll_flush(cx);
+            if self.client.gone || self.client.eof || self.links.iter().any(|link| link.broken.is_some()) {
+                return Poll::Ready(Ok(Quick::Long));
+            }
+            if progress {
+                self.after_replies()?;
+            }
+            if self.links.iter().all(Link::quiet) && self.client.pending_out() == 0 {
+                self.release_if_free();
+                if self.client.inbox_empty() && progress {
+                    return Poll::Ready(Ok(Quick::Done));
+                }
+            }
+            let stuffed = self.links.iter().any(|link| link.pending_out() > super::SERVER_BACKLOG_BYTES);
+            if !progress && !stuffed && !self.backlogged() {
+                progress |= self.client.poll_fill(cx);
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes in the messages that have come. `false`: the one at the front needs the long way.
+    fn take_in_now(&mut self) -> bool {
+        loop {
+            if self.backlogged() {
+                return true;
+            }
+            match self.client.incoming() {
+                Ok(Incoming::Nothing) => return true,
+                Ok(Incoming::Frame(head)) => {
+                    let inbox = self.client.lend_inbox();
+                    let done = self.frame_now(head.kind, inbox.body(head));
+                    self.client.return_inbox(inbox, if done { head.total() } else { 0 });
+                    if !done {
+                        return false;
+                    }
+                }
+                Ok(Incoming::CopyBytes) | Err(_) => return false,
+            }
+        }
+    }
+
+    fn frame_now(&mut self, kind: u8, body: &[u8]) -> bool {
+        // After an error, in a COPY, or with a lost server, the long way knows what to do.
+        if self.skip || self.links.iter().any(|l| l.skipping || l.copying || l.stray_ready || l.broken.is_some()) {
+            return false;
+        }
+        if self.block.as_ref().is_some_and(|block| !block.plain()) || self.client.failed {
+            return false;
+        }
+        match kind {
+            b'Q' => self.query_now(body),
+            b'P' => self.parse_now(body),
+            b'B' => self.bind_now(body),
+            b'D' => self.describe_now(body),
+            b'E' => self.execute_now(body),
+            b'S' => self.sync_now(),
+            _ => false,
+        }
+    }
+
+    fn query_now(&mut self, body: &[u8]) -> bool {
+        if !self.pending.is_empty() || self.links.iter().any(|l| l.unsynced) {
+            return false;
+        }
+        let Some((0, raw)) = body.split_last() else { return false };
+        let (shard, read_only) = if self.db.sharded {
+            let Some(place) = self.query_place(raw) else { return false };
+            place
+        } else {
+            if !plainly_one(raw) {
+                return false;
+            }
+            (ShardId(0), false)
+        };
+        let Some(index) = self.link_now(shard) else { return false };
+        // A simple query destroys the unnamed statement and portal.
+        self.client.forget_unnamed();
+        self.forget_unnamed_portal();
+        self.send_query(index, raw, read_only, false);
+        true
+    }
+
+    /// The one shard of a query string on a sharded database, and whether it only reads.
+    fn query_place(&self, raw: &[u8]) -> Option<(ShardId, bool)> {
+        if self.block.is_some() {
+            return None;
+        }
+        let sql = std::str::from_utf8(raw).ok()?;
+        if raw.contains(&0) {
+            return None;
+        }
+        let topology = self.topology();
+        let statements = self.analyze(&topology, sql);
+        let [statement] = &statements[..] else { return None };
+        let template = &*statement.template;
+        let text = text_of(sql, statement);
+        if !ordinary(template, text) {
+            return None;
+        }
+        let plan = template.plan(&topology, text, &statement.literals, Params::default()).ok()?;
+        let place = match plan {
+            Plan::One(shard) => Some((shard, template.read_only)),
+            _ => None,
+        };
+        self.worker.give_statements(statements);
+        place
+    }
+
+    fn parse_now(&mut self, body: &[u8]) -> bool {
+        let Ok(parse) = message::read_parse(body) else { return false };
+        if !parse.name.is_empty() && self.client.statements.contains_key(parse.name) {
+            return false;
+        }
+        let tail = &body[parse.name.len() + 1..];
+        let Ok(prepared) = self.worker.intern(&self.reading(), tail, &parse) else { return false };
+        let topology = self.topology();
+        let analysis = self.analysis(&topology, &prepared);
+        let [statement] = &analysis[..] else { return false };
+        if !ordinary(&statement.template, &prepared.sql) || statement.template.refusal().is_some() {
+            return false;
+        }
+        if self.pending.len() >= super::extended::PENDING_MAX {
+            return false;
+        }
+        self.client.define(parse.name, &prepared);
+        self.pending.push(Pending::Parse { prepared, name: parse.name.into() });
+        true
+    }
+
+    fn bind_now(&mut self, body: &[u8]) -> bool {
+        let Ok(bind) = message::read_bind(body) else { return false };
+        let Some(prepared) = self.client.statements.get(bind.statement).map(Rc::clone) else { return false };
+        let topology = self.topology();
+        let analysis = self.analysis(&topology, &prepared);
+        let [statement] = &analysis[..] else { return false };
+        let template = &*statement.template;
+        if !ordinary(template, &prepared.sql) {
+            return false;
+        }
+        let shard = if self.db.sharded {
+            let (mut formats, mut values, mut results) = (Vec::new(), Vec::new(), Vec::new());
+            if message::read_bind_tail(bind.tail, &mut formats, &mut values, &mut results).is_err() {
+                return false;
+            }
+            let params = Params { values: &values, formats: &formats, types: &prepared.types };
+            match template.plan(&topology, &prepared.sql, &statement.literals, params) {
+                Ok(Plan::One(shard)) => shard,
+                _ => return false,
+            }
+        } else {
+            ShardId(0)
+        };
+        let Some(index) = self.link_now(shard) else { return false };
+        self.send_pending(index);
+        self.send_bind(index, &bind, prepared, template);
+        true
+    }
+
+    fn describe_now(&mut self, body: &[u8]) -> bool {
+        let Some((&target, name)) = body.split_first() else { return false };
+        let Some((0, name)) = name.split_last() else { return false };
+        match target {
+            b'S' => {
+                let Some(prepared) = self.client.statements.get(name).map(Rc::clone) else { return false };
+                let topology = self.topology();
+                let analysis = self.analysis(&topology, &prepared);
+                if !matches!(&analysis[..], [one] if ordinary(&one.template, &prepared.sql)) {
+                    return false;
+                }
+                self.pending.push(Pending::Describe(prepared));
+                true
+            }
+            b'P' => {
+                let Some(index) = self.portal_link(name) else { return false };
+                self.send_pending(index);
+                self.send_describe_portal(index, name);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The link of a portal, if nobody else owes the client anything.
+    fn portal_link(&self, name: &[u8]) -> Option<usize> {
+        let Portal { place: Place::Link(shard), .. } = self.portals.get(name)? else { return None };
+        let index = self.links.iter().position(|l| l.shard == *shard)?;
+        let alone = self.links.iter().enumerate().all(|(i, l)| i == index || l.quiet());
+        alone.then_some(index)
+    }
+
+    fn execute_now(&mut self, body: &[u8]) -> bool {
+        let mut fields = pgherd_wire::frame::Fields::new(body);
+        let (Ok(name), Ok(rows)) = (fields.cstr(), fields.u32()) else { return false };
+        let Some(index) = self.portal_link(name) else { return false };
+        if self.db.sharded && self.block.is_some() {
+            return false;
+        }
+        let Some(portal) = self.portals.get(name) else { return false };
+        if !portal.ordinary {
+            return false;
+        }
+        let read_only = portal.read_only;
+        self.send_pending(index);
+        self.send_execute(index, name, rows, read_only, false);
+        true
+    }
+
+    fn sync_now(&mut self) -> bool {
+        if !self.pending.is_empty() || self.block.as_ref().is_some_and(|block| !block.explicit) {
+            return false;
+        }
+        let mut open = (0..self.links.len()).filter(|&i| self.links[i].unsynced);
+        let (Some(index), None) = (open.next(), open.next()) else { return false };
+        if self.links.iter().enumerate().any(|(i, l)| i != index && !l.expects.is_empty()) {
+            return false;
+        }
+        // A portal over several shards may be waiting for its description.
+        if self.portals.values().any(|portal| matches!(portal.place, Place::Fan { .. })) {
+            return false;
+        }
+        self.send_sync(index);
+        true
+    }
+
+    /// Like `link_for`, when the server is at hand: held already, or idle with this worker.
+    pub(super) fn link_now(&mut self, shard: ShardId) -> Option<usize> {
+        let settings = &self.settings;
+        if let Some(index) = self.links.iter().position(|l| l.shard == shard) {
+            if self.links.iter().enumerate().any(|(i, l)| i != index && !l.quiet()) {
+                return None;
+            }
+            let link = &self.links[index];
+            let ready = match &self.block {
+                Some(_) => link.in_block,
+                None => link.unsynced || link.server.state.has(settings),
+            };
+            return ready.then_some(index);
+        }
+        if !self.links.is_empty() || (self.db.sharded && self.block.is_some()) {
+            return None;
+        }
+        let pool = self.pools.shard(shard);
+        let mut server = pool.try_checkout(self.worker.id)?;
+        if !server.state.used {
+            server.state.used = true;
+            server.state.settings = Some(self.worker.no_settings.clone());
+        }
+        if server.state.schema_version != self.db.schema_version() || !server.state.has(settings) {
+            pool.checkin(self.worker.id, server);
+            return None;
+        }
+        self.cancel.add(server.cancel.clone());
+        let mut link = Link::new(shard, server, self.worker.take_spare());
+        if let Some(block) = &self.block {
+            link.send_unit(&block.prologue_sql(), super::Unit::Prelude);
+            link.in_block = true;
+        }
+        self.links.push(link);
+        Some(self.links.len() - 1)
+    }
+}
