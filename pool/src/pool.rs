@@ -103,7 +103,7 @@ struct Local<S> {
 #[derive(Debug)]
 struct Idle<S> {
     /// Used last at the back.
-    servers: VecDeque<Server<S>>,
+    servers: VecDeque<Box<Server<S>>>,
     lent_total: u64,
 }
 
@@ -138,7 +138,8 @@ struct Waiter<S> {
     offer: oneshot::Sender<Offer<S>>,
 }
 
-type Offer<S> = Result<Server<S>, ConnectError>;
+/// Boxed: a server goes from hand to hand, and is large.
+type Offer<S> = Result<Box<Server<S>>, ConnectError>;
 
 /// The last attempt to open a connection failed.
 #[derive(Debug)]
@@ -224,7 +225,7 @@ impl<S: Default + Send + 'static> Pool<S> {
     ///
     /// # Cancel safety
     /// Safe. A dropped caller leaves the queue; a connection already granted goes to the next waiter.
-    pub async fn checkout(self: &Arc<Self>, worker: usize) -> Result<Server<S>, CheckoutError> {
+    pub async fn checkout(self: &Arc<Self>, worker: usize) -> Result<Box<Server<S>>, CheckoutError> {
         match self.try_checkout(worker) {
             Some(server) => Ok(server),
             // Boxed: the memory of a client that does not wait is not there for those that do.
@@ -234,7 +235,7 @@ impl<S: Default + Send + 'static> Pool<S> {
 
     /// The fast path of [`Self::checkout`]: an own idle connection, or nothing. Nobody is overtaken: while a client
     /// waits, none is idle.
-    pub fn try_checkout(self: &Arc<Self>, worker: usize) -> Option<Server<S>> {
+    pub fn try_checkout(self: &Arc<Self>, worker: usize) -> Option<Box<Server<S>>> {
         loop {
             let mut server = {
                 let mut idle = lock(&self.locals[worker].idle);
@@ -253,7 +254,7 @@ impl<S: Default + Send + 'static> Pool<S> {
 
     /// Back to the pool: the caller promises that the server is idle, outside a transaction, with no reply owed, and
     /// that `worker` is where it was checked out.
-    pub fn checkin(self: &Arc<Self>, worker: usize, mut server: Server<S>) {
+    pub fn checkin(self: &Arc<Self>, worker: usize, mut server: Box<Server<S>>) {
         debug_assert_eq!(worker, server.worker, "checked in where it was not checked out");
         if !server.place.belongs_to(self) {
             // A mistake of ours, and not one that a client should pay for: the server goes.
@@ -355,7 +356,7 @@ impl<S: Default + Send + 'static> Pool<S> {
     }
 
     /// The slow path of [`Self::checkout`].
-    async fn wait(self: &Arc<Self>, worker: usize) -> Result<Server<S>, CheckoutError> {
+    async fn wait(self: &Arc<Self>, worker: usize) -> Result<Box<Server<S>>, CheckoutError> {
         let since = Instant::now();
         let deadline = since + self.limits.checkout_timeout;
         let mut seniority = None;
@@ -429,7 +430,7 @@ impl<S: Default + Send + 'static> Pool<S> {
     }
 
     /// The own worker's warmest idle connection, or another worker's coldest.
-    fn take_idle(&self, worker: usize) -> Option<Server<S>> {
+    fn take_idle(&self, worker: usize) -> Option<Box<Server<S>>> {
         let own = lock(&self.locals[worker].idle).servers.pop_back();
         own.or_else(|| {
             let others = (1..self.locals.len()).map(|n| (worker + n) % self.locals.len());
@@ -438,7 +439,7 @@ impl<S: Default + Send + 'static> Pool<S> {
     }
 
     /// Gives a connection to the next waiter, or puts it on the idle list of the worker it is registered with.
-    fn hand_in(self: &Arc<Self>, mut server: Server<S>) {
+    fn hand_in(self: &Arc<Self>, mut server: Box<Server<S>>) {
         let worker = server.worker;
         server.idle_seen = None;
         if server.generation != self.generation.load(Ordering::Relaxed) {
@@ -491,7 +492,7 @@ impl<S: Default + Send + 'static> Pool<S> {
     /// logins is the last thing these need. It is safe because PostgreSQL closes the cancel connection after it has
     /// signalled the process, and a process that then answers a Sync has passed the place where a signal that finds
     /// nothing to cancel is forgotten. Without that proof (the cancel connection failed or took too long) it is closed.
-    fn park(self: &Arc<Self>, mut server: Server<S>, cancel: Arc<CancelHandle>) {
+    fn park(self: &Arc<Self>, mut server: Box<Server<S>>, cancel: Arc<CancelHandle>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let parked = Parked::count(self);
         runtime.spawn(async move {
@@ -620,7 +621,7 @@ impl<S> Shared<S> {
 }
 
 enum Asked<'a, S: Default + Send + 'static> {
-    Lent(Server<S>),
+    Lent(Box<Server<S>>),
     Queued(Waiting<'a, S>),
 }
 
@@ -712,7 +713,7 @@ impl<S: Default + Send + 'static> Opening<S> {
         (shared.queued > 0).then_some(shared.next_seniority)
     }
 
-    fn succeed(&mut self, login: connect::Login) -> Server<S> {
+    fn succeed(&mut self, login: connect::Login) -> Box<Server<S>> {
         let place = self.place.take().expect("a place is given away once, here, and the task ends");
         let mut shared = lock(&self.pool.shared);
         if let Some(failing) = shared.failing.take() {
@@ -729,7 +730,7 @@ impl<S: Default + Send + 'static> Opening<S> {
         shared.totals.opened += 1;
         shared.next_server += 1;
         let generation = self.pool.generation.load(Ordering::Relaxed);
-        Server::new(login, place, self.worker, generation, shared.next_server)
+        Box::new(Server::new(login, place, self.worker, generation, shared.next_server))
     }
 
     fn fail(&mut self, error: ConnectError, latest: u64) -> Next {

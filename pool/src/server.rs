@@ -104,7 +104,7 @@ impl<S> Server<S> {
     }
 
     /// Says goodbye, if that needs no waiting, and closes. Only between frames.
-    pub fn terminate(mut self) {
+    pub fn terminate(mut self: Box<Self>) {
         let stream = &mut self.stream;
         let _ = now(|cx| stream.poll_write(cx, message::TERMINATE));
     }
@@ -162,7 +162,7 @@ impl<S> Server<S> {
     }
 
     /// Registers the socket with the runtime of the calling thread. `None`: it was lost on the way, or it is dead.
-    pub(crate) fn move_to(mut self, worker: usize) -> Option<Self> {
+    pub(crate) fn move_to(mut self: Box<Self>, worker: usize) -> Option<Box<Self>> {
         if self.worker == worker {
             return Some(self);
         }
@@ -171,7 +171,7 @@ impl<S> Server<S> {
             return None;
         }
         let stream = Stream::attach(self.stream.detach().ok()?).ok()?;
-        Some(Self { stream, worker, ..self })
+        Some(Box::new(Self { stream, worker, ..*self }))
     }
 
     /// Sync, and the answer to it: the server went through its command loop, where a signal that is left over is

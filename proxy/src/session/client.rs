@@ -159,7 +159,7 @@ impl Client {
 
     /// Reads once. `true`: something happened (bytes, or the end).
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.eof || self.gone || self.stream.poll_read_ready(cx).is_pending() {
+        if self.eof || self.gone {
             return false;
         }
         if self.inbox.len() < BLOCK_BYTES {

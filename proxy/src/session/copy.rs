@@ -38,7 +38,7 @@ impl Session {
             plan.shards.iter().filter_map(|s| self.links.iter().position(|l| l.shard == *s)).collect();
         for &i in &indices {
             let link = &mut self.links[i];
-            link.captured = Default::default();
+            *link.captured = super::link::Captured { used: true, ..Default::default() };
             message::query(&mut link.out, text);
             link.server.state.unnamed = None;
             link.expects.push_back(Expect::Unit(Unit::Quiet));

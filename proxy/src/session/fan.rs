@@ -434,7 +434,7 @@ impl Session {
             Some((prepared, tail)) => {
                 let name = self.put_statement(index, prepared, false);
                 let link = &mut self.links[index];
-                link.captured = Default::default();
+                *link.captured = super::link::Captured { used: true, ..Default::default() };
                 message::frame(&mut link.out, b'B', |o| {
                     o.push(0);
                     o.extend_from_slice(name.as_bytes());

@@ -113,6 +113,8 @@ pub enum Unit {
 /// What a unit said.
 #[derive(Debug, Default)]
 pub struct Captured {
+    /// A unit was sent since it was empty.
+    pub used: bool,
     pub tag: Option<String>,
     /// Body of the first ErrorResponse.
     pub error: Option<Vec<u8>>,
@@ -130,6 +132,14 @@ pub struct Captured {
     pub copied_rows: u64,
 }
 
+impl Captured {
+    fn clear(&mut self) {
+        if self.used {
+            *self = Self::default();
+        }
+    }
+}
+
 /// Why a link cannot be used any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Broken {
@@ -145,6 +155,7 @@ pub struct Spare {
     pub block: Vec<u8>,
     out: Vec<u8>,
     expects: VecDeque<Expect>,
+    captured: Box<Captured>,
 }
 
 impl Spare {
@@ -155,7 +166,7 @@ impl Spare {
 
 pub struct Link {
     pub shard: ShardId,
-    pub server: Server<LinkState>,
+    pub server: Box<Server<LinkState>>,
     /// Bytes for the server.
     pub out: Vec<u8>,
     pub out_at: usize,
@@ -180,8 +191,9 @@ pub struct Link {
     pub wrote: bool,
     /// Last transaction status of a ReadyForQuery.
     pub status: u8,
-    pub broken: Option<Broken>,
-    pub captured: Captured,
+    pub broken: Option<Box<Broken>>,
+    /// Boxed, as everything here that is seldom looked at: a link is moved with every transaction.
+    pub captured: Box<Captured>,
     /// Something undone by an error, for the session to carry out: see [`Undo`].
     pub undone: Vec<Undo>,
     /// A schema change was completed on this link.
@@ -200,7 +212,7 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn new(shard: ShardId, server: Server<LinkState>, spare: Spare) -> Self {
+    pub fn new(shard: ShardId, server: Box<Server<LinkState>>, spare: Spare) -> Self {
         Self {
             shard,
             server,
@@ -220,7 +232,7 @@ impl Link {
             wrote: false,
             status: b'I',
             broken: None,
-            captured: Captured::default(),
+            captured: spare.captured,
             undone: Vec::new(),
             ddl_done: false,
             errors: 0,
@@ -233,16 +245,26 @@ impl Link {
     }
 
     /// Gives up what the next link can use again.
-    pub fn into_parts(self) -> (Server<LinkState>, Spare) {
-        let (mut out, mut expects) = (self.out, self.expects);
+    pub fn into_parts(self) -> (Box<Server<LinkState>>, Spare) {
+        let (mut out, mut expects, mut captured) = (self.out, self.expects, self.captured);
         out.clear();
         expects.clear();
-        (self.server, Spare { block: self.block, out, expects })
+        captured.clear();
+        (self.server, Spare { block: self.block, out, expects, captured })
     }
 
     /// No reply owed and nothing to send.
     pub fn quiet(&self) -> bool {
         self.expects.is_empty() && self.out_at == self.out.len() && self.body_left == 0
+    }
+
+    /// Something for the session to carry out: see `Session::after_replies`.
+    pub fn has_news(&self) -> bool {
+        self.errors > 0
+            || self.ddl_done
+            || self.broken.is_some()
+            || !self.undone.is_empty()
+            || matches!(self.expects.front(), Some(Expect::Local(..)))
     }
 
     /// A ReadyForQuery will come by itself.
@@ -274,7 +296,7 @@ impl Link {
 
     /// Appends a simple query of pgherd's own.
     pub fn send_unit(&mut self, sql: &str, unit: Unit) {
-        self.captured = Captured::default();
+        *self.captured = Captured { used: true, ..Captured::default() };
         message::query(&mut self.out, sql);
         self.server.state.unnamed = None;
         self.expects.push_back(Expect::Unit(unit));
@@ -282,7 +304,7 @@ impl Link {
 
     pub fn fail(&mut self, broken: Broken) {
         if self.broken.is_none() {
-            self.broken = Some(broken);
+            self.broken = Some(Box::new(broken));
         }
         self.out.clear();
         self.out_at = 0;
@@ -338,9 +360,6 @@ impl Link {
     /// Reads once and takes in what came. `true`: something happened.
     pub fn poll_take(&mut self, cx: &mut Context<'_>, client: &mut Client) -> bool {
         if self.broken.is_some() || client.backlogged() {
-            return false;
-        }
-        if self.server.stream.poll_read_ready(cx).is_pending() {
             return false;
         }
         if self.block.len() < BLOCK_BYTES {
@@ -422,6 +441,14 @@ impl Link {
             };
             let available = self.end - at;
             let whole = available >= head.total();
+            if whole
+                && matches!(head.kind, b'D' | b'T' | b'd')
+                && matches!(self.expects.front(), Some(Expect::Query { .. }))
+            {
+                // Most of what ever comes.
+                at += head.total();
+                continue;
+            }
             // Replies of pgherd's own that stand before this one.
             if let Some(Expect::Local(..)) = self.expects.front() {
                 skip_to!(at);
@@ -756,7 +783,7 @@ impl Link {
                 self.expects.pop_front();
                 if unit == Unit::Prelude {
                     // What it said must not be taken for what the next unit says.
-                    self.captured = Captured::default();
+                    *self.captured = Captured { used: true, ..Captured::default() };
                 }
                 Ok(false)
             }

@@ -43,8 +43,8 @@ use crate::database::{Database, UserPools};
 use crate::worker::Worker;
 use client::{Client, Incoming};
 use extended::{Pending, Portal};
-use now::Quick;
 use link::{Broken, Expect, Link, LinkState, Undo, Unit};
+use now::Quick;
 use settings::Settings;
 use transaction::Block;
 
@@ -490,7 +490,7 @@ impl Session {
                 // Half a frame is with the client: whatever is said now would be read as the rest of it.
                 return Err(End::Fatal);
             }
-            if matches!(&broken, Broken::Lost(Some(said)) if said.sqlstate == "08P01") {
+            if matches!(&*broken, Broken::Lost(Some(said)) if said.sqlstate == "08P01") {
                 // It is the client that broke the protocol (a Query in the middle of COPY): the session ends, as it would there.
                 return self.fatal(Report { severity: "FATAL".into(), detail: None, ..report });
             }
@@ -673,10 +673,7 @@ impl Session {
                 if let Err(e) = self.prepare_link(index).await {
                     return Err(LinkError::Refused(e));
                 }
-            } else if self.block.is_none()
-                && !link.unsynced
-                && !link.server.state.has(&self.settings)
-            {
+            } else if self.block.is_none() && !link.unsynced && !link.server.state.has(&self.settings) {
                 self.prepare_link(index).await.map_err(LinkError::Refused)?;
             }
             return Ok(index);

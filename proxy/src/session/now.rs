@@ -40,32 +40,42 @@ impl Session {
     }
 
     fn poll_quick(&mut self, cx: &mut Context<'_>) -> Poll<Result<Quick, End>> {
+        let mut served = false;
         loop {
             if !self.take_in_now() {
                 return Poll::Ready(Ok(Quick::Long));
             }
             let mut progress = false;
+            let mut news = false;
+            let mut quiet = true;
+            let mut stuffed = false;
             for link in &mut self.links {
-                progress |= link.poll_flush(cx);
-            }
-            for link in &mut self.links {
+                link.poll_flush(cx);
                 progress |= link.poll_take(cx, &mut self.client);
+                news |= link.has_news();
+                quiet &= link.quiet();
+                stuffed |= link.pending_out() > super::SERVER_BACKLOG_BYTES;
             }
-            progress |= self.client.poll_flush(cx);
-            if self.client.gone || self.client.eof || self.links.iter().any(|link| link.broken.is_some()) {
-                return Poll::Ready(Ok(Quick::Long));
+            if self.client.pending_out() > 0 {
+                progress |= self.client.poll_flush(cx);
             }
-            if progress {
+            if news {
+                if self.client.gone || self.links.iter().any(|link| link.broken.is_some()) {
+                    return Poll::Ready(Ok(Quick::Long));
+                }
                 self.after_replies()?;
             }
-            if self.links.iter().all(Link::quiet) && self.client.pending_out() == 0 {
+            served |= progress;
+            if self.client.pending_out() == 0 && quiet {
                 self.release_if_free();
-                if self.client.inbox_empty() && progress {
+                if served && self.client.inbox_empty() {
                     return Poll::Ready(Ok(Quick::Done));
                 }
             }
-            let stuffed = self.links.iter().any(|link| link.pending_out() > super::SERVER_BACKLOG_BYTES);
-            if !progress && !stuffed && !self.backlogged() {
+            if self.client.gone || self.client.eof {
+                return Poll::Ready(Ok(Quick::Long));
+            }
+            if !stuffed && !self.backlogged() {
                 progress |= self.client.poll_fill(cx);
             }
             if !progress {
@@ -97,7 +107,9 @@ impl Session {
 
     fn frame_now(&mut self, kind: u8, body: &[u8]) -> bool {
         // After an error, in a COPY, or with a lost server, the long way knows what to do.
-        if self.skip || self.links.iter().any(|l| l.skipping || l.copying || l.stray_ready || l.broken.is_some()) {
+        if self.skip
+            || self.links.iter().any(|l| l.skipping || l.copying || l.stray_ready || l.broken.is_some())
+        {
             return false;
         }
         if self.block.as_ref().is_some_and(|block| !block.plain()) || self.client.failed {

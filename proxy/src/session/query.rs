@@ -146,7 +146,7 @@ impl Session {
             Err(LinkError::End(end)) => return Err(end),
         };
         let link = &mut self.links[index];
-        link.captured = Default::default();
+        *link.captured = super::link::Captured { used: true, ..Default::default() };
         message::parse(&mut link.out, b"", text.as_bytes(), &[]);
         link.out.extend_from_slice(message::SYNC);
         link.server.state.unnamed = None;
@@ -332,7 +332,7 @@ impl Session {
             Err(LinkError::End(end)) => return Err(end),
         };
         let link = &mut self.links[index];
-        link.captured = Default::default();
+        *link.captured = super::link::Captured { used: true, ..Default::default() };
         message::parse(&mut link.out, b"", sql.as_bytes(), &[]);
         link.out.extend_from_slice(message::SYNC);
         link.server.state.unnamed = None;

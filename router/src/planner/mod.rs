@@ -202,59 +202,33 @@ pub fn plainly_one(sql: &[u8]) -> bool {
     if !(may_make_table || is("insert") || is("update") || is("delete") || is("values")) {
         return false;
     }
-    let ends = |at: usize, word: &str| {
-        at >= word.len() && sql[at - word.len()..at].eq_ignore_ascii_case(word.as_bytes())
-    };
-    for (at, &byte) in sql.iter().enumerate() {
-        match GLANCE[byte as usize] {
-            0 => {}
-            // Another statement behind it; the scanner itself ends at a NUL.
-            1 => {
-                if byte == 0 || !sql[at + 1..].iter().all(u8::is_ascii_whitespace) {
-                    return false;
-                }
-            }
-            // set_config, pg_settings, pg_advisory_lock, pg_try_advisory_lock, dblink_connect, lo_open
-            2 => {
-                let follows = |word: &[u8]| {
-                    sql[at + 1..].get(..word.len()).is_some_and(|next| next.eq_ignore_ascii_case(word))
-                };
-                let harmful = ends(at, "set") && follows(b"config")
-                    || ends(at, "pg") && follows(b"settings")
-                    || ends(at, "dblink") && follows(b"connect")
-                    || ends(at, "lo") && follows(b"open")
-                    || ends(at, "advisory");
-                if harmful {
-                    return false;
-                }
-            }
-            // U&"..." may spell any of them.
-            3 => {
-                if ends(at, "u") && sql.get(at + 1) == Some(&b'"') {
-                    return false;
-                }
-            }
-            _ => {
-                if may_make_table && ends(at, "int") {
-                    return false;
-                }
-            }
-        }
+    // The scanner itself ends at a NUL.
+    if memchr::memchr(0, sql).is_some() {
+        return false;
     }
-    true
+    let ends = |at: usize, word: &[u8]| at >= word.len() && sql[at - word.len()..at].eq_ignore_ascii_case(word);
+    let follows = |at: usize, word: &[u8]| {
+        sql[at + 1..].get(..word.len()).is_some_and(|next| next.eq_ignore_ascii_case(word))
+    };
+    if may_make_table && memchr::memchr2_iter(b'o', b'O', sql).any(|at| ends(at, b"int")) {
+        return false;
+    }
+    memchr::memchr3_iter(b';', b'_', b'&', sql).all(|at| match sql[at] {
+        // Another statement behind it.
+        b';' => sql[at + 1..].iter().all(u8::is_ascii_whitespace),
+        // U&"..." may spell any of the names below.
+        b'&' => !(ends(at, b"u") && follows(at, b"\"")),
+        _ => match sql[..at].last().map(u8::to_ascii_lowercase) {
+            Some(b't') => !(ends(at, b"set") && follows(at, b"config")),
+            Some(b'g') => !(ends(at, b"pg") && follows(at, b"settings")),
+            // pg_advisory_lock, pg_try_advisory_lock
+            Some(b'y') => !ends(at, b"advisory"),
+            Some(b'k') => !(ends(at, b"dblink") && follows(at, b"connect")),
+            Some(b'o') => !(ends(at, b"lo") && follows(at, b"open")),
+            _ => true,
+        },
+    })
 }
-
-/// Bytes at which [`plainly_one`] has to look twice.
-static GLANCE: [u8; 256] = {
-    let mut glance = [0; 256];
-    glance[b';' as usize] = 1;
-    glance[0] = 1;
-    glance[b'_' as usize] = 2;
-    glance[b'&' as usize] = 3;
-    glance[b'o' as usize] = 4;
-    glance[b'O' as usize] = 4;
-    glance
-};
 
 pub(crate) fn bind(
     of: &Template,
