@@ -19,6 +19,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::session::client::Told;
 use crate::session::link::LinkState;
 
+/// The topology's version where there is nothing to know: of a plain pool always, of a sharded database before its catalog was read.
+pub const PLAIN_VERSION: u64 = 0;
+
 /// How long a statement waits for the facts that its own schema change made stale.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -179,7 +182,7 @@ impl Database {
             tables: Vec::new(),
             facts: Facts::default(),
             epoch: 0,
-            version: 0,
+            version: PLAIN_VERSION,
         };
         let ready = if sharded {
             Readiness::Waiting("the catalog has not been read yet".into())

@@ -28,7 +28,7 @@ pub struct Worker {
     spares: RefCell<Vec<Spare>>,
     scratches: RefCell<Vec<Vec<u8>>>,
     statements: RefCell<Statements>,
-    templates: RefCell<HashMap<String, planner::Cache>>,
+    templates: RefCell<HashMap<String, planner::Cache, foldhash::fast::RandomState>>,
     pub no_settings: Arc<Settings>,
     spare_statements: std::cell::Cell<Vec<Statement>>,
     turn: std::cell::Cell<usize>,
@@ -73,12 +73,13 @@ impl Worker {
         }
     }
 
-    /// A buffer for the body of a message.
+    /// An empty buffer, for the body of a message or for what a client is owed.
     pub fn take_scratch(&self) -> Vec<u8> {
         self.scratches.borrow_mut().pop().unwrap_or_default()
     }
 
-    pub fn give_scratch(&self, scratch: Vec<u8>) {
+    pub fn give_scratch(&self, mut scratch: Vec<u8>) {
+        scratch.clear();
         let mut scratches = self.scratches.borrow_mut();
         if scratch.capacity() > 0 && scratch.capacity() <= BLOCK_BYTES && scratches.len() < BLOCKS_MAX {
             scratches.push(scratch);

@@ -85,7 +85,7 @@ impl<'a> Fields<'a> {
 
     /// A string up to its NUL, without it.
     pub fn cstr(&mut self) -> Result<&'a [u8], Malformed> {
-        let end = self.rest.iter().position(|&b| b == 0).ok_or(Malformed)?;
+        let end = memchr::memchr(0, self.rest).ok_or(Malformed)?;
         let text = &self.rest[..end];
         self.rest = &self.rest[end + 1..];
         Ok(text)

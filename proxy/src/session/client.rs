@@ -20,6 +20,9 @@ use super::statements::{Prepared, ServerName};
 /// Bytes waiting for a slow client beyond which its servers are not read.
 const BACKLOG_BYTES: usize = 64 * 1024;
 
+/// By names that a client chooses: the hash is seeded at random, and costs a twentieth of the standard one.
+pub type Names<T> = HashMap<Box<[u8]>, T, foldhash::fast::RandomState>;
+
 /// Parameters that servers report, as this client was last told them.
 pub type Told = Vec<(Box<str>, Box<str>)>;
 
@@ -47,7 +50,7 @@ pub struct Client {
     /// The status of the last ReadyForQuery it was sent.
     pub status: u8,
     /// By the client's own names.
-    pub statements: HashMap<Box<[u8]>, Rc<Prepared>>,
+    pub statements: Names<Rc<Prepared>>,
     /// The last definition that an error took back: a server may yet speak of it.
     pub undone: Option<(Box<[u8]>, Rc<Prepared>)>,
 }
@@ -93,7 +96,7 @@ impl Client {
             reports: Vec::new(),
             failed: false,
             status: b'I',
-            statements: HashMap::new(),
+            statements: Names::default(),
             undone: None,
         }
     }
@@ -148,6 +151,18 @@ impl Client {
         self.start = 0;
         self.end = 0;
         Some(std::mem::take(&mut self.inbox))
+    }
+
+    /// Takes the buffer for what it is owed, if nothing is: an idle client does not need it.
+    pub fn take_out(&mut self) -> Vec<u8> {
+        if self.out.is_empty() { std::mem::take(&mut self.out) } else { Vec::new() }
+    }
+
+    /// Lends a buffer for what it will be owed, if there is none.
+    pub fn lend_out(&mut self, buffer: impl FnOnce() -> Vec<u8>) {
+        if self.out.capacity() == 0 {
+            self.out = buffer();
+        }
     }
 
     /// Frees buffers that an idle client does not need.

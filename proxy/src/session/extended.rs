@@ -60,7 +60,7 @@ impl Session {
     }
 
     /// The statement of a text, for the topology of now. A prepared statement is always one statement.
-    pub(super) fn analysis(&self, topology: &Arc<Topology>, prepared: &Prepared) -> Arc<Vec<Statement>> {
+    pub(super) fn analysis(&self, topology: &Arc<Topology>, prepared: &Prepared) -> Rc<Vec<Statement>> {
         let version = self.worker.version_of(topology);
         {
             let known = prepared.analysis.borrow();
@@ -68,7 +68,7 @@ impl Session {
                 return known.1.clone();
             }
         }
-        let made = Arc::new(self.analyze(topology, &prepared.sql));
+        let made = Rc::new(self.analyze(topology, &prepared.sql));
         *prepared.analysis.borrow_mut() = (version, made.clone());
         made
     }
@@ -840,7 +840,7 @@ impl Portal {
 
 /// Neither the session nor the transaction has to know of it.
 pub(super) fn ordinary(template: &Template, text: &str) -> bool {
-    template.kind == Kind::Other
+    matches!(template.kind, Kind::Other)
         && template.effect.is_none()
         && !template.ddl
         && template.notices.is_empty()

@@ -34,7 +34,7 @@ pub struct LinkState {
     /// A connection that was never used has nothing to reset.
     pub used: bool,
     /// Statements prepared under pgherd's names, with the tick of their last use.
-    pub prepared: HashMap<StatementId, u64>,
+    pub prepared: HashMap<StatementId, u64, foldhash::fast::RandomState>,
     /// What the unnamed statement is, if it is one of ours.
     pub unnamed: Option<StatementId>,
     /// The schema version that `prepared` was made for.

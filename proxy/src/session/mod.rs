@@ -26,7 +26,6 @@ pub mod settings;
 pub mod statements;
 mod transaction;
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,7 +40,7 @@ use pgherd_wire::message::{self, Report};
 use crate::cancel::CancelEntry;
 use crate::database::{Database, UserPools};
 use crate::worker::Worker;
-use client::{Client, Incoming};
+use client::{Client, Incoming, Names};
 use extended::{Pending, Portal};
 use link::{Broken, Expect, Link, LinkState, Undo, Unit};
 use now::Quick;
@@ -83,9 +82,9 @@ pub struct Session {
     block: Option<Block>,
     startup: Arc<Settings>,
     settings: Arc<Settings>,
-    portals: HashMap<Box<[u8]>, Portal>,
+    portals: Names<Portal>,
     /// SQL cursors, by the shard that they were declared on.
-    cursors: HashMap<String, ShardId>,
+    cursors: std::collections::HashMap<String, ShardId>,
     /// Messages of the extended protocol whose server is not known yet.
     pending: Vec<Pending>,
     /// After an error of pgherd's own in the extended protocol: everything is skipped until Sync.
@@ -114,8 +113,8 @@ impl Session {
             block: None,
             settings: startup.clone(),
             startup,
-            portals: HashMap::new(),
-            cursors: HashMap::new(),
+            portals: Names::default(),
+            cursors: Default::default(),
             pending: Vec::new(),
             skip: false,
             pinned: None,
@@ -148,7 +147,7 @@ impl Session {
         if let Some(block) = self.client.take_block() {
             self.worker.give_block(block);
         }
-        self.client.shrink();
+        self.worker.give_scratch(self.client.take_out());
         poll_fn(|cx| {
             for link in &mut self.links {
                 while link.poll_take(cx, &mut self.client) {}

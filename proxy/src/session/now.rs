@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use pgherd_router::ShardId;
-use pgherd_router::plan::{Params, Plan};
+use pgherd_router::plan::{Params, Plan, Statement};
 use pgherd_router::planner::plainly_one;
 use pgherd_wire::message;
 
@@ -22,7 +22,9 @@ use super::client::Incoming;
 use super::extended::{Pending, Place, Portal, ordinary};
 use super::link::Link;
 use super::query::text_of;
+use super::statements::Prepared;
 use super::{End, Session};
+use crate::database::PLAIN_VERSION;
 
 /// How far the quick way led.
 pub(super) enum Quick {
@@ -36,6 +38,7 @@ impl Session {
     /// Serves the client as far as that needs no other waiting than for the two sockets.
     pub(super) async fn quick(&mut self) -> Result<Quick, End> {
         self.client.lend(|| self.worker.take_block());
+        self.client.lend_out(|| self.worker.take_scratch());
         poll_fn(|cx| self.poll_quick(cx)).await
     }
 
@@ -45,6 +48,7 @@ impl Session {
             if !self.take_in_now() {
                 return Poll::Ready(Ok(Quick::Long));
             }
+            let backlogged = self.backlogged();
             let mut progress = false;
             let mut news = false;
             let mut quiet = true;
@@ -59,6 +63,8 @@ impl Session {
             if self.client.pending_out() > 0 {
                 progress |= self.client.poll_flush(cx);
             }
+            // What was left unread for that can be taken in now.
+            progress |= backlogged && !self.backlogged();
             if news {
                 if self.client.gone || self.links.iter().any(|link| link.broken.is_some()) {
                     return Poll::Ready(Ok(Quick::Long));
@@ -181,8 +187,7 @@ impl Session {
         }
         let tail = &body[parse.name.len() + 1..];
         let Ok(prepared) = self.worker.intern(&self.reading(), tail, &parse) else { return false };
-        let topology = self.topology();
-        let analysis = self.analysis(&topology, &prepared);
+        let analysis = self.analysis_now(&prepared);
         let [statement] = &analysis[..] else { return false };
         if !ordinary(&statement.template, &prepared.sql) || statement.template.refusal().is_some() {
             return false;
@@ -198,8 +203,7 @@ impl Session {
     fn bind_now(&mut self, body: &[u8]) -> bool {
         let Ok(bind) = message::read_bind(body) else { return false };
         let Some(prepared) = self.client.statements.get(bind.statement).map(Rc::clone) else { return false };
-        let topology = self.topology();
-        let analysis = self.analysis(&topology, &prepared);
+        let analysis = self.analysis_now(&prepared);
         let [statement] = &analysis[..] else { return false };
         let template = &*statement.template;
         if !ordinary(template, &prepared.sql) {
@@ -211,7 +215,7 @@ impl Session {
                 return false;
             }
             let params = Params { values: &values, formats: &formats, types: &prepared.types };
-            match template.plan(&topology, &prepared.sql, &statement.literals, params) {
+            match template.plan(&self.topology(), &prepared.sql, &statement.literals, params) {
                 Ok(Plan::One(shard)) => shard,
                 _ => return false,
             }
@@ -230,8 +234,7 @@ impl Session {
         match target {
             b'S' => {
                 let Some(prepared) = self.client.statements.get(name).map(Rc::clone) else { return false };
-                let topology = self.topology();
-                let analysis = self.analysis(&topology, &prepared);
+                let analysis = self.analysis_now(&prepared);
                 if !matches!(&analysis[..], [one] if ordinary(&one.template, &prepared.sql)) {
                     return false;
                 }
@@ -288,6 +291,17 @@ impl Session {
         }
         self.send_sync(index);
         true
+    }
+
+    /// Like `analysis`: a plain pool has one topology for ever, and need not look which.
+    fn analysis_now(&self, prepared: &Prepared) -> Rc<Vec<Statement>> {
+        if !self.db.sharded {
+            let known = prepared.analysis.borrow();
+            if known.0 == PLAIN_VERSION {
+                return known.1.clone();
+            }
+        }
+        self.analysis(&self.topology(), prepared)
     }
 
     /// Like `link_for`, when the server is at hand: held already, or idle with this worker.

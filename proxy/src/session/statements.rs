@@ -11,7 +11,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
@@ -58,14 +57,14 @@ pub struct Prepared {
     pub sql: Box<str>,
     pub types: Box<[u32]>,
     /// The analysis and the topology version that it was made for.
-    pub analysis: RefCell<(u64, Arc<Vec<Statement>>)>,
+    pub analysis: RefCell<(u64, Rc<Vec<Statement>>)>,
     /// How often it was parsed: an unnamed statement is worth a name from the second time on.
     pub parses: Cell<u32>,
 }
 
 impl Prepared {
     fn new(id: StatementId, sql: &str, types: Box<[u32]>) -> Self {
-        let analysis = RefCell::new((u64::MAX, Arc::new(Vec::new())));
+        let analysis = RefCell::new((u64::MAX, Rc::default()));
         Self { id, sql: sql.into(), types, analysis, parses: Cell::new(1) }
     }
 }
@@ -88,7 +87,7 @@ fn may_name_a_moment(sql: &str) -> bool {
 /// A worker's statements, by the settings that they are read under and everything behind the name in a Parse message.
 #[derive(Default)]
 pub struct Statements {
-    known: HashMap<Box<[u8]>, Rc<Prepared>>,
+    known: HashMap<Box<[u8]>, Rc<Prepared>, foldhash::fast::RandomState>,
 }
 
 impl Statements {

@@ -206,7 +206,8 @@ pub fn plainly_one(sql: &[u8]) -> bool {
     if memchr::memchr(0, sql).is_some() {
         return false;
     }
-    let ends = |at: usize, word: &[u8]| at >= word.len() && sql[at - word.len()..at].eq_ignore_ascii_case(word);
+    let ends =
+        |at: usize, word: &[u8]| at >= word.len() && sql[at - word.len()..at].eq_ignore_ascii_case(word);
     let follows = |at: usize, word: &[u8]| {
         sql[at + 1..].get(..word.len()).is_some_and(|next| next.eq_ignore_ascii_case(word))
     };
