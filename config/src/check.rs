@@ -29,6 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 const WAITING_MAX: u64 = 10_000;
 const STATEMENTS_MAX: u64 = 500;
+const RESERVE_TIMEOUT: Duration = Duration::from_secs(3);
+const LIFETIME: Duration = Duration::from_secs(3600);
 
 pub(crate) fn config(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Config> {
     // Everything first, `?` afterwards: a problem in one part must not hide those of another.
@@ -103,7 +105,16 @@ fn server(raw: &RawServer, problems: &mut Draft<'_>) -> Option<Server> {
         workers,
         max_clients: small(or(&raw.max_clients, MAX_CLIENTS)?)?,
         login_timeout: or(&raw.login_timeout, LOGIN_TIMEOUT)?,
+        admins: names(&raw.admins)?,
+        stats_users: names(&raw.stats_users)?,
+        http: or(&raw.http, None)?,
+        drain: or(&raw.drain, Drain::Transactions)?,
+        drain_timeout: or(&raw.drain_timeout, Duration::ZERO)?,
     })
+}
+
+fn names(raw: &Field<Vec<At<String>>>) -> Option<Vec<String>> {
+    Some(or(raw, Vec::new())?.into_iter().map(|name| name.value).collect())
 }
 
 fn auth(raw: &RawAuth) -> Option<Auth> {
@@ -151,7 +162,12 @@ fn user(raw: &RawUser) -> Option<User> {
             size: raw.pool.size.value().and_then(|size| small(*size)),
             checkout_timeout: raw.pool.checkout_timeout.value().copied(),
             cache_unnamed: raw.pool.cache_unnamed.value().copied(),
+            query_timeout: raw.pool.times.query_timeout.value().copied(),
+            transaction_timeout: raw.pool.times.transaction_timeout.value().copied(),
+            idle_transaction_timeout: raw.pool.times.idle_transaction_timeout.value().copied(),
+            client_idle_timeout: raw.pool.times.client_idle_timeout.value().copied(),
         },
+        max_clients: small(or(&raw.max_clients, 0)?)?,
     })
 }
 
@@ -200,6 +216,7 @@ fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> 
 
     Some(Database {
         name: name.clone(),
+        max_clients: small(or(&raw.max_clients, 0)?)?,
         shards: shards.iter().map(shard).collect::<Option<_>>()?,
         catalog: catalog?,
         control: control?,
@@ -440,5 +457,25 @@ fn pool(own: &RawPool, shared: &RawPool) -> Option<PoolSettings> {
         waiting_max: small(over(&own.waiting_max, &shared.waiting_max, WAITING_MAX)?)?,
         cache_unnamed: over(&own.cache_unnamed, &shared.cache_unnamed, true)?,
         statements_max: small(over(&own.statements_max, &shared.statements_max, STATEMENTS_MAX)?)?,
+        min_size: small(over(&own.min_size, &shared.min_size, 0)?)?,
+        reserve: small(over(&own.reserve, &shared.reserve, 0)?)?,
+        reserve_timeout: over(&own.reserve_timeout, &shared.reserve_timeout, RESERVE_TIMEOUT)?,
+        lifetime: over(&own.lifetime, &shared.lifetime, LIFETIME)?,
+        query_timeout: over(&own.times.query_timeout, &shared.times.query_timeout, Duration::ZERO)?,
+        transaction_timeout: over(
+            &own.times.transaction_timeout,
+            &shared.times.transaction_timeout,
+            Duration::ZERO,
+        )?,
+        idle_transaction_timeout: over(
+            &own.times.idle_transaction_timeout,
+            &shared.times.idle_transaction_timeout,
+            Duration::ZERO,
+        )?,
+        client_idle_timeout: over(
+            &own.times.client_idle_timeout,
+            &shared.times.client_idle_timeout,
+            Duration::ZERO,
+        )?,
     })
 }

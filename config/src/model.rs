@@ -26,6 +26,21 @@ pub struct Server {
     pub max_clients: usize,
     /// From accept to the end of authentication.
     pub login_timeout: Duration,
+    /// Who may do everything in the console, and who may only look.
+    pub admins: Vec<String>,
+    pub stats_users: Vec<String>,
+    /// Always TCP.
+    pub http: Option<Listen>,
+    pub drain: Drain,
+    /// Zero: never.
+    pub drain_timeout: Duration,
+}
+
+/// What a graceful stop waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    Transactions,
+    Clients,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,6 +74,8 @@ pub struct User {
     pub password: Option<Secret>,
     /// Overrides of the database's pool.
     pub pool: PoolOverrides,
+    /// 0: no limit.
+    pub max_clients: usize,
 }
 
 /// Where a password comes from. `Debug` (in `secret`) does not print it.
@@ -76,6 +93,30 @@ pub struct PoolOverrides {
     pub size: Option<u32>,
     pub checkout_timeout: Option<Duration>,
     pub cache_unnamed: Option<bool>,
+    pub query_timeout: Option<Duration>,
+    pub transaction_timeout: Option<Duration>,
+    pub idle_transaction_timeout: Option<Duration>,
+    pub client_idle_timeout: Option<Duration>,
+}
+
+impl PoolOverrides {
+    /// The settings with this user's own in their place.
+    pub fn over(&self, settings: &PoolSettings) -> PoolSettings {
+        let mut settings = settings.clone();
+        fn set<T: Copy>(place: &mut T, own: Option<T>) {
+            if let Some(own) = own {
+                *place = own;
+            }
+        }
+        set(&mut settings.size, self.size);
+        set(&mut settings.checkout_timeout, self.checkout_timeout);
+        set(&mut settings.cache_unnamed, self.cache_unnamed);
+        set(&mut settings.query_timeout, self.query_timeout);
+        set(&mut settings.transaction_timeout, self.transaction_timeout);
+        set(&mut settings.idle_transaction_timeout, self.idle_transaction_timeout);
+        set(&mut settings.client_idle_timeout, self.client_idle_timeout);
+        settings
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -94,11 +135,25 @@ pub struct PoolSettings {
     pub cache_unnamed: bool,
     /// Named statements kept on one server connection; the least recently used goes first.
     pub statements_max: usize,
+    /// Server connections that are kept open while idle.
+    pub min_size: u32,
+    /// Server connections beyond `size`, for clients that have waited for `reserve_timeout`.
+    pub reserve: u32,
+    pub reserve_timeout: Duration,
+    /// An older server connection is closed when it is idle. Zero: never.
+    pub lifetime: Duration,
+    /// Limits of a client's time. Zero: none.
+    pub query_timeout: Duration,
+    pub transaction_timeout: Duration,
+    pub idle_transaction_timeout: Duration,
+    pub client_idle_timeout: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Database {
     pub name: String,
+    /// 0: no limit.
+    pub max_clients: usize,
     pub shards: Vec<Shard>,
     /// Index into `shards`.
     pub catalog: usize,

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::document::{At, Field, Section};
-use crate::model::{Address, AuthMethod, KeyType, Listen, Method, Secret};
+use crate::model::{Address, AuthMethod, Drain, KeyType, Listen, Method, Secret};
 use crate::problems::Draft;
 use crate::values::{self, Identifiers};
 
@@ -31,6 +31,11 @@ const LOGIN_TIMEOUT: RangeInclusive<Duration> = MILLISECOND..=HOUR;
 const CHECKOUT_TIMEOUT: RangeInclusive<Duration> = MILLISECOND..=DAY;
 const CONNECT_TIMEOUT: RangeInclusive<Duration> = MILLISECOND..=HOUR;
 const IDLE_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=DAY;
+/// Limits of a client's time; zero turns one off.
+const TIME_LIMIT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30 * 24 * 60 * 60);
+const MIN_SIZE: RangeInclusive<u64> = 0..=262_143;
+/// 0: no limit.
+const CLIENTS_OF_ONE: RangeInclusive<u64> = 0..=1_000_000;
 
 /// Sections of the design that a database or the whole file may have one day.
 const SECTIONS_NOT_YET: &[&str] =
@@ -66,6 +71,22 @@ pub(crate) struct RawServer {
     /// From accepting a client to the end of its authentication. With a unit, "1ms" to "1h".
     /// Default: "60s".
     pub login_timeout: Field<Duration>,
+
+    /// Users who may do everything in the console, the databases "pgherd" and "pgbouncer". Default: none.
+    pub admins: Field<Vec<At<String>>>,
+
+    /// Users who may only look, in the console. Default: none.
+    pub stats_users: Field<Vec<At<String>>>,
+
+    /// "host:port" for /metrics, /healthz and /readyz; "" for none. Default: "".
+    pub http: Field<Option<Listen>>,
+
+    /// What SIGTERM waits for: "transactions" that run, then clients are sent away; or "clients" to leave by
+    /// themselves. Default: "transactions".
+    pub drain: Field<Drain>,
+
+    /// What is not over then is cut off. With a unit; "0s" means never. Default: "0s".
+    pub drain_timeout: Field<Duration>,
 }
 
 /// `[auth]`: how clients prove who they are.
@@ -85,8 +106,11 @@ pub(crate) struct RawUser {
     /// `auth.method = "trust"`.
     pub password: Field<Secret>,
 
-    /// `size`, `checkout_timeout` and `cache_unnamed`, beside the name. Default: the database's pool.
+    /// `size`, `checkout_timeout`, `cache_unnamed` and the limits of time, beside the name. Default: the database's pool.
     pub pool: RawPool,
+
+    /// Clients of this user at once, over all databases; 0 means no limit. Default: 0.
+    pub max_clients: Field<u64>,
 
     pub at: usize,
 }
@@ -120,11 +144,54 @@ pub(crate) struct RawPool {
     /// Statements kept on one server connection, 1 to 100000; beyond it the least recently used goes.
     /// Default: 500.
     pub statements_max: Field<u64>,
+
+    /// Server connections kept open while nobody needs them, per user and server; from the first login on. Default: 0.
+    pub min_size: Field<u64>,
+
+    /// Server connections beyond `size`, for clients that have waited for `reserve_timeout`. Default: 0.
+    pub reserve: Field<u64>,
+
+    /// With a unit. Default: "3s".
+    pub reserve_timeout: Field<Duration>,
+
+    /// A server connection older than this is closed when it is idle. With a unit; "0s" means never. Default: "1h".
+    pub lifetime: Field<Duration>,
+
+    pub times: RawTimes,
+}
+
+/// Limits of a client's time, in `[pool]`, `[databases.NAME.pool]` and `[[users]]`. With a unit; "0s" means none, the
+/// default of each.
+#[derive(Default)]
+pub(crate) struct RawTimes {
+    /// A statement that runs for longer is cancelled.
+    pub query_timeout: Field<Duration>,
+    /// A client whose transaction is open for longer is sent away.
+    pub transaction_timeout: Field<Duration>,
+    /// A client that does nothing in a transaction for longer is sent away.
+    pub idle_transaction_timeout: Field<Duration>,
+    /// A client that does nothing outside a transaction for longer is sent away.
+    pub client_idle_timeout: Field<Duration>,
+}
+
+impl RawTimes {
+    fn read(section: &mut Section<'_>, problems: &mut Draft<'_>) -> Self {
+        let mut limit = |key| section.value(key, problems, values::duration(TIME_LIMIT));
+        Self {
+            query_timeout: limit("query_timeout"),
+            transaction_timeout: limit("transaction_timeout"),
+            idle_transaction_timeout: limit("idle_transaction_timeout"),
+            client_idle_timeout: limit("client_idle_timeout"),
+        }
+    }
 }
 
 /// `[databases.NAME]`: what a client sees as one database. "pgherd" and "pgbouncer" are the console's.
 pub(crate) struct RawDatabase {
     pub name: At<String>,
+
+    /// Clients of this database at once; 0 means no limit. Default: 0.
+    pub max_clients: Field<u64>,
 
     /// Name of the shard that keeps pgherd's own tables. Default: the first shard.
     pub catalog: Field<String>,
@@ -249,12 +316,23 @@ impl RawServer {
             workers: section.value("workers", problems, values::integer(WORKERS)),
             max_clients: section.value("max_clients", problems, values::integer(CLIENTS)),
             login_timeout: section.value("login_timeout", problems, values::duration(LOGIN_TIMEOUT)),
+            admins: section.list("admins", false, problems, values::role),
+            stats_users: section.list("stats_users", false, problems, values::role),
+            http: section.value("http", problems, |value| match values::text(value)?.as_str() {
+                "" => Ok(None),
+                _ => match values::listen(value)? {
+                    listen @ Listen::Tcp { .. } => Ok(Some(listen)),
+                    Listen::Unix { .. } => Err("must be \"host:port\"".into()),
+                },
+            }),
+            drain: section.value("drain", problems, |value| match values::text(value)?.as_str() {
+                "transactions" => Ok(Drain::Transactions),
+                "clients" => Ok(Drain::Clients),
+                other => Err(format!("must be \"transactions\" or \"clients\", but is {other:?}")),
+            }),
+            drain_timeout: section.value("drain_timeout", problems, values::duration(IDLE_TIMEOUT)),
         };
-        section.value("http", problems, |value| match values::text(value)?.as_str() {
-            "" => Ok(()),
-            _ => Err("is not supported yet".into()),
-        });
-        section.not_yet(&["tls", "admins"], problems);
+        section.not_yet(&["tls"], problems);
         section.finish(problems);
         server
     }
@@ -287,13 +365,24 @@ impl RawUser {
                     values::duration(CHECKOUT_TIMEOUT),
                 ),
                 cache_unnamed: section.value("cache_unnamed", problems, values::boolean),
+                times: RawTimes::read(&mut section, problems),
                 ..RawPool::default()
             },
+            max_clients: section.value("max_clients", problems, values::integer(CLIENTS_OF_ONE)),
             at: section.at,
         };
         section.value("mode", problems, pool_mode);
         section.elsewhere(
-            &["connect_timeout", "idle_timeout", "waiting_max", "statements_max"],
+            &[
+                "connect_timeout",
+                "idle_timeout",
+                "waiting_max",
+                "statements_max",
+                "min_size",
+                "reserve",
+                "reserve_timeout",
+                "lifetime",
+            ],
             "in [pool] and [databases.NAME.pool]",
             problems,
         );
@@ -312,6 +401,11 @@ impl RawPool {
             waiting_max: section.value("waiting_max", problems, values::integer(WAITING)),
             cache_unnamed: section.value("cache_unnamed", problems, values::boolean),
             statements_max: section.value("statements_max", problems, values::integer(STATEMENTS)),
+            min_size: section.value("min_size", problems, values::integer(MIN_SIZE)),
+            reserve: section.value("reserve", problems, values::integer(MIN_SIZE)),
+            reserve_timeout: section.value("reserve_timeout", problems, values::duration(CHECKOUT_TIMEOUT)),
+            lifetime: section.value("lifetime", problems, values::duration(IDLE_TIMEOUT)),
+            times: RawTimes::read(&mut section, problems),
         };
         section.value("mode", problems, pool_mode);
         section.not_yet(&["pinned_max"], problems);
@@ -332,6 +426,7 @@ impl RawDatabase {
     fn read(name: At<String>, mut section: Section<'_>, problems: &mut Draft<'_>) -> Self {
         let database = Self {
             name,
+            max_clients: section.value("max_clients", problems, values::integer(CLIENTS_OF_ONE)),
             catalog: section.value("catalog", problems, values::text),
             control: match section.section("control", problems) {
                 Field::Given(At { at, value }) => {

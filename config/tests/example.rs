@@ -31,6 +31,14 @@ fn default_pool() -> PoolSettings {
         waiting_max: 10_000,
         cache_unnamed: true,
         statements_max: 500,
+        min_size: 0,
+        reserve: 0,
+        reserve_timeout: Duration::from_secs(3),
+        lifetime: Duration::from_secs(3600),
+        query_timeout: Duration::ZERO,
+        transaction_timeout: Duration::ZERO,
+        idle_transaction_timeout: Duration::ZERO,
+        client_idle_timeout: Duration::ZERO,
     }
 }
 
@@ -52,6 +60,11 @@ fn the_example_file_means_what_it_says() {
             workers: 4,
             max_clients: 10_000,
             login_timeout: Duration::from_secs(60),
+            admins: vec!["admin".into()],
+            stats_users: vec!["watch".into()],
+            http: Some(tcp("127.0.0.1", 9930)),
+            drain: Drain::Transactions,
+            drain_timeout: Duration::ZERO,
         },
         auth: Auth { method: AuthMethod::ScramSha256 },
         users: vec![
@@ -59,6 +72,7 @@ fn the_example_file_means_what_it_says() {
                 name: "app".into(),
                 password: Some(Secret::Environment("APP_PASSWORD".into())),
                 pool: PoolOverrides::default(),
+                max_clients: 0,
             },
             User {
                 name: "reports".into(),
@@ -67,12 +81,16 @@ fn the_example_file_means_what_it_says() {
                     size: Some(4),
                     checkout_timeout: Some(Duration::from_secs(30)),
                     cache_unnamed: Some(false),
+                    idle_transaction_timeout: Some(Duration::from_secs(60)),
+                    ..PoolOverrides::default()
                 },
+                max_clients: 50,
             },
         ],
         databases: vec![
             Database {
                 name: "shop".into(),
+                max_clients: 0,
                 shards: vec![
                     Shard { region: Some("eu".into()), ..shard("s0", "127.0.0.1", 5501, "shop") },
                     shard("s1", "127.0.0.1", 5502, "shop"),
@@ -103,6 +121,7 @@ fn the_example_file_means_what_it_says() {
             },
             Database {
                 name: "archive".into(),
+                max_clients: 0,
                 shards: vec![shard("s0", "127.0.0.1", 5505, "archive")],
                 catalog: 0,
                 control: None,

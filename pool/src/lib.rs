@@ -27,7 +27,7 @@ pub use error::{CheckoutError, ConnectError};
 pub use gate::{Gate, Pass};
 pub use parameters::Parameters;
 pub use pool::{Limits, Pool, Status};
-pub use server::Server;
+pub use server::{Listed, Server};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -25,10 +25,13 @@
 //!
 //! Start reading at [`Pool::checkout`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use pgherd_wire::Stream;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -38,7 +41,7 @@ use crate::cancel::{CancelHandle, Revoked, Trace};
 use crate::connect::{self, Target};
 use crate::error::{CheckoutError, ConnectError};
 use crate::lock;
-use crate::server::{Place, Places, Server};
+use crate::server::{Listed, Place, Places, Server};
 
 /// A connection goes to a waiter of another worker only if it has waited this much longer than the first of the own
 /// worker: waking another thread and registering the socket there costs more than a transaction.
@@ -62,6 +65,29 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Clients that wait for a connection to come back. Those for whom one is being opened do not count.
     pub waiting_max: usize,
+    /// Connections that are kept open while nobody needs them.
+    pub min_size: usize,
+    /// Connections beyond `size`, opened when a client has waited for `reserve_timeout`.
+    pub reserve: usize,
+    pub reserve_timeout: Duration,
+    /// An older connection is closed when it is idle. Zero: never.
+    pub lifetime: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            size: 20,
+            checkout_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::ZERO,
+            waiting_max: 10_000,
+            min_size: 0,
+            reserve: 0,
+            reserve_timeout: Duration::from_secs(5),
+            lifetime: Duration::ZERO,
+        }
+    }
 }
 
 impl From<&pgherd_config::model::PoolSettings> for Limits {
@@ -72,6 +98,10 @@ impl From<&pgherd_config::model::PoolSettings> for Limits {
             connect_timeout: settings.connect_timeout,
             idle_timeout: settings.idle_timeout,
             waiting_max: settings.waiting_max,
+            min_size: settings.min_size as usize,
+            reserve: settings.reserve as usize,
+            reserve_timeout: settings.reserve_timeout,
+            lifetime: settings.lifetime,
         }
     }
 }
@@ -79,14 +109,17 @@ impl From<&pgherd_config::model::PoolSettings> for Limits {
 /// The connections of one user to one database on one server.
 #[derive(Debug)]
 pub struct Pool<S> {
+    number: u32,
     target: Target,
-    limits: Limits,
+    /// Read where a client waits, never on the fast path.
+    limits: ArcSwap<Limits>,
     locals: Box<[Local<S>]>,
     /// Clients in the queue, and those about to look whether they must join it.
     waiting: AtomicUsize,
     /// Connections of an earlier generation are closed when they come back.
     generation: AtomicU32,
     retired: AtomicBool,
+    held: AtomicBool,
     /// Whether `shared.failing` is set, for those who only want to know that.
     unreachable: AtomicBool,
     parked: AtomicUsize,
@@ -119,7 +152,12 @@ struct Shared<S> {
     next_server: u64,
     next_opening: u64,
     totals: Totals,
+    /// Every connection, wherever it is.
+    listed: BTreeMap<u64, Listed>,
 }
+
+/// Pools are numbered, so that their connections can be told apart: see [`Server::number`].
+static NEXT_POOL: AtomicU32 = AtomicU32::new(1);
 
 #[derive(Debug)]
 struct Workplace<S> {
@@ -198,12 +236,14 @@ impl<S: Default + Send + 'static> Pool<S> {
         let local = |_| Local { idle: Mutex::new(Idle { servers: VecDeque::new(), lent_total: 0 }) };
         let workplace = |_| Workplace { queue: VecDeque::new(), handle: None, opening: 0 };
         Arc::new(Self {
+            number: NEXT_POOL.fetch_add(1, Ordering::Relaxed),
             target,
-            limits: Limits { size: limits.size.max(1), ..limits },
+            limits: ArcSwap::from_pointee(Limits { size: limits.size.max(1), ..limits }),
             locals: (0..workers).map(local).collect(),
             waiting: AtomicUsize::new(0),
             generation: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             unreachable: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
             shared: Mutex::new(Shared {
@@ -216,6 +256,7 @@ impl<S: Default + Send + 'static> Pool<S> {
                 next_server: 0,
                 next_opening: 0,
                 totals: Totals::default(),
+                listed: BTreeMap::new(),
             }),
         })
     }
@@ -270,17 +311,35 @@ impl<S: Default + Send + 'static> Pool<S> {
         }
     }
 
-    /// Closes what was idle for `idle_timeout`, and what died while idle. To be called about once a second, by each
+    /// Closes what was idle for `idle_timeout`, what is older than `lifetime`, and what died while idle; opens what is
+    /// missing to `min_size`, and the reserve for those who have waited too long. To be called about once a second, by each
     /// worker for itself.
-    pub fn sweep(&self, worker: usize) {
+    pub fn sweep(self: &Arc<Self>, worker: usize) {
         let now = Instant::now();
+        let limits = self.limits.load();
+        let (open, relaxed) = {
+            let shared = lock(&self.shared);
+            (shared.open, shared.queued == 0)
+        };
+        // Of a larger size, or of the reserve.
+        let mut surplus = if relaxed { open.saturating_sub(limits.size) } else { 0 };
+        let mut spare = self.is_kept().then(|| open.saturating_sub(limits.min_size));
         let mut closing = Vec::new();
         {
             let mut idle = lock(&self.locals[worker].idle);
             let mut at = 0;
             while let Some(server) = idle.servers.get_mut(at) {
                 let since = *server.idle_seen.get_or_insert(now);
-                let expired = !self.limits.idle_timeout.is_zero() && now - since >= self.limits.idle_timeout;
+                let mut expired = !limits.idle_timeout.is_zero() && now - since >= limits.idle_timeout;
+                if expired && let Some(spare) = &mut spare {
+                    expired = *spare > 0;
+                    *spare = spare.saturating_sub(usize::from(expired));
+                }
+                expired |= !limits.lifetime.is_zero() && now - server.opened >= limits.lifetime;
+                if surplus > 0 {
+                    surplus -= 1;
+                    expired = true;
+                }
                 if expired || !server.is_fit() {
                     closing.extend(idle.servers.remove(at));
                 } else {
@@ -289,6 +348,55 @@ impl<S: Default + Send + 'static> Pool<S> {
             }
         }
         closing.into_iter().for_each(Server::terminate);
+        if self.is_kept() {
+            self.open_to_keep(worker, limits.min_size);
+        }
+        if limits.reserve > 0 && self.waiting.load(Ordering::Relaxed) > 0 {
+            self.open_for_waiters();
+        }
+    }
+
+    /// Whether connections are kept open for nobody yet.
+    fn is_kept(&self) -> bool {
+        self.limits.load().min_size > 0 && !self.is_retired() && !self.held.load(Ordering::Relaxed)
+    }
+
+    /// One at a time: this is not urgent.
+    fn open_to_keep(self: &Arc<Self>, worker: usize, min_size: usize) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        {
+            let mut shared = lock(&self.shared);
+            let due = shared.failing.as_ref().is_none_or(|f| f.prober.is_none() && Instant::now() >= f.until);
+            if shared.open >= min_size || shared.opening > 0 || !due {
+                return;
+            }
+            shared.workers[worker].handle = Some(runtime.clone());
+        }
+        let limits = self.limits.load();
+        if let Some(mut opening) = self.take_place(&limits, Some(worker)) {
+            opening.1.for_keeping = true;
+            runtime.spawn(opening.1.run());
+        }
+    }
+
+    /// Opens nothing to keep while held: somebody wants the server to be left alone.
+    pub fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    /// Every connection at this moment, in the order in which they were opened.
+    pub fn servers(&self) -> Vec<Listed> {
+        let mut idle = std::collections::HashSet::new();
+        for local in &self.locals {
+            idle.extend(lock(&local.idle).servers.iter().map(|server| server.id()));
+        }
+        let generation = self.generation.load(Ordering::Relaxed);
+        let mut listed: Vec<_> = lock(&self.shared).listed.values().cloned().collect();
+        for server in &mut listed {
+            server.idle = idle.contains(&server.id);
+            server.stale = server.generation != generation;
+        }
+        listed
     }
 
     /// Closes all idle connections, of all workers. Lent ones stay.
@@ -320,8 +428,29 @@ impl<S: Default + Send + 'static> Pool<S> {
         self.unreachable.load(Ordering::Relaxed)
     }
 
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    /// In force from now on, for those who wait already not before they ask again. Connections beyond a smaller `size` are
+    /// closed when they come back.
+    pub fn set_limits(self: &Arc<Self>, limits: Limits) {
+        self.limits.store(Arc::new(Limits { size: limits.size.max(1), ..limits }));
+        let surplus = {
+            let shared = lock(&self.shared);
+            shared.open.saturating_sub(self.limits.load().size)
+        };
+        let mut closing = Vec::new();
+        for local in &self.locals {
+            let mut idle = lock(&local.idle);
+            while closing.len() < surplus
+                && let Some(server) = idle.servers.pop_front()
+            {
+                closing.push(server);
+            }
+        }
+        closing.into_iter().for_each(Server::terminate);
+        self.open_for_waiters();
     }
 
     pub fn status(&self) -> Status {
@@ -335,7 +464,7 @@ impl<S: Default + Send + 'static> Pool<S> {
         let shared = lock(&self.shared);
         let oldest = shared.workers.iter().filter_map(|w| w.queue.front()).map(|w| w.since).min();
         Status {
-            size: self.limits.size,
+            size: self.limits.load().size,
             open: shared.open,
             idle,
             lent: shared.open.saturating_sub(idle + shared.opening + parked),
@@ -358,7 +487,7 @@ impl<S: Default + Send + 'static> Pool<S> {
     /// The slow path of [`Self::checkout`].
     async fn wait(self: &Arc<Self>, worker: usize) -> Result<Box<Server<S>>, CheckoutError> {
         let since = Instant::now();
-        let deadline = since + self.limits.checkout_timeout;
+        let deadline = since + self.limits.load().checkout_timeout;
         let mut seniority = None;
         loop {
             let server = match self.ask(worker, since, &mut seniority)? {
@@ -402,6 +531,7 @@ impl<S: Default + Send + 'static> Pool<S> {
         since: Instant,
         seniority: &mut Option<u64>,
     ) -> Result<Asked<'_, S>, CheckoutError> {
+        let limits = self.limits.load();
         let mut shared = lock(&self.shared);
         if let Ok(handle) = Handle::try_current() {
             shared.workers[worker].handle = Some(handle);
@@ -414,11 +544,11 @@ impl<S: Default + Send + 'static> Pool<S> {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             return Ok(Asked::Lent(server));
         }
-        let served = shared.opening + usize::from(shared.may_open(self.limits.size));
-        if seniority.is_none() && shared.queued >= self.limits.waiting_max.saturating_add(served) {
+        let served = shared.opening + usize::from(shared.may_open(&limits));
+        if seniority.is_none() && shared.queued >= limits.waiting_max.saturating_add(served) {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             shared.totals.refused += 1;
-            return Err(CheckoutError::TooManyWaiting { limit: self.limits.waiting_max });
+            return Err(CheckoutError::TooManyWaiting { limit: limits.waiting_max });
         }
         let seniority = *seniority.get_or_insert_with(|| {
             shared.next_seniority += 1;
@@ -452,9 +582,17 @@ impl<S: Default + Send + 'static> Pool<S> {
                 return;
             }
         }
+        let limits = self.limits.load();
+        if !limits.lifetime.is_zero() && server.opened.elapsed() >= limits.lifetime {
+            // So many clients that it is never idle: its place starts another one for the first of them.
+            return server.terminate();
+        }
         loop {
             let waiter = {
                 let mut shared = lock(&self.shared);
+                if shared.open > limits.size + limits.reserve {
+                    break;
+                }
                 match shared.next_waiter(worker) {
                     Some(waiter) => {
                         self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -512,28 +650,34 @@ impl<S: Default + Send + 'static> Pool<S> {
 
     /// Starts a task for each connection that should be opened.
     fn open_for_waiters(self: &Arc<Self>) {
-        loop {
-            let (runtime, opening) = {
-                let mut shared = lock(&self.shared);
-                if !shared.may_open(self.limits.size) {
-                    return;
-                }
-                let Some((worker, runtime)) = shared.worker_in_need() else { return };
-                shared.open += 1;
-                shared.opening += 1;
-                shared.workers[worker].opening += 1;
-                shared.next_opening += 1;
-                let id = shared.next_opening;
-                if let Some(failing) = &mut shared.failing {
-                    failing.prober = Some(id);
-                }
-                let place = Place::new(Arc::downgrade(self) as Weak<dyn Places>);
-                let pool = Arc::clone(self);
-                (runtime, Opening { id, pool, worker, started: false, place: Some(place) })
-            };
+        let limits = self.limits.load();
+        while let Some((runtime, opening)) = self.take_place(&limits, None) {
             // Not under the lock: a runtime that shuts down drops the task here and now.
             runtime.spawn(opening.run());
         }
+    }
+
+    /// A place for one more connection and the task to open it; `keeper`: the worker that wants it, else whoever waits.
+    fn take_place(self: &Arc<Self>, limits: &Limits, keeper: Option<usize>) -> Option<(Handle, Opening<S>)> {
+        let mut shared = lock(&self.shared);
+        if !shared.may_open(limits) {
+            return None;
+        }
+        let (worker, runtime) = match keeper {
+            Some(worker) => (worker, shared.workers[worker].handle.clone()?),
+            None => shared.worker_in_need()?,
+        };
+        shared.open += 1;
+        shared.opening += 1;
+        shared.workers[worker].opening += 1;
+        shared.next_opening += 1;
+        let id = shared.next_opening;
+        if let Some(failing) = &mut shared.failing {
+            failing.prober = Some(id);
+        }
+        let place = Place::new(self.number, Arc::downgrade(self) as Weak<dyn Places>);
+        let pool = Arc::clone(self);
+        Some((runtime, Opening { id, pool, worker, started: false, for_keeping: false, place: Some(place) }))
     }
 
     fn note_waited(&self, since: Instant) {
@@ -548,21 +692,32 @@ impl<S: Default + Send + 'static> Pool<S> {
         match &shared.failing {
             // The reason why there was nothing to lend says more than that there was nothing.
             Some(failing) => CheckoutError::Connect(failing.last.clone()),
-            None => CheckoutError::TimedOut { after: self.limits.checkout_timeout },
+            None => CheckoutError::TimedOut { after: self.limits.load().checkout_timeout },
         }
     }
 }
 
 impl<S: Default + Send + 'static> Places for Pool<S> {
-    fn free_place(self: Arc<Self>) {
-        lock(&self.shared).open -= 1;
+    fn free_place(self: Arc<Self>, server: u64) {
+        {
+            let mut shared = lock(&self.shared);
+            shared.open -= 1;
+            shared.listed.remove(&server);
+        }
         self.open_for_waiters();
     }
 }
 
 impl<S> Shared<S> {
     /// Whether one more connection should be opened now.
-    fn may_open(&self, size: usize) -> bool {
+    fn may_open(&self, limits: &Limits) -> bool {
+        let mut size = limits.size;
+        if self.open >= size && limits.reserve > 0 {
+            let oldest = self.workers.iter().filter_map(|w| w.queue.front()).map(|w| w.since).min();
+            if oldest.is_some_and(|since| since.elapsed() >= limits.reserve_timeout) {
+                size += limits.reserve;
+            }
+        }
         self.open < size && self.failing.as_ref().is_none_or(|failing| failing.prober.is_none())
     }
 
@@ -657,6 +812,8 @@ struct Opening<S: Default + Send + 'static> {
     pool: Arc<Pool<S>>,
     worker: usize,
     started: bool,
+    /// Opened for nobody yet, see [`Limits::min_size`].
+    for_keeping: bool,
     /// `None` once it belongs to a connection.
     place: Option<Place>,
 }
@@ -673,7 +830,8 @@ impl<S: Default + Send + 'static> Opening<S> {
         let pool = Arc::clone(&self.pool);
         loop {
             let Some(latest) = self.turn().await else { return };
-            match connect::login(&pool.target, pool.limits.connect_timeout).await {
+            let connect_timeout = pool.limits.load().connect_timeout;
+            match connect::login(&pool.target, connect_timeout).await {
                 Ok(login) => {
                     let server = self.succeed(login);
                     drop(self);
@@ -710,11 +868,11 @@ impl<S: Default + Send + 'static> Opening<S> {
             tokio::time::sleep_until(until).await;
         }
         let shared = lock(&self.pool.shared);
-        (shared.queued > 0).then_some(shared.next_seniority)
+        (shared.queued > 0 || self.for_keeping).then_some(shared.next_seniority)
     }
 
     fn succeed(&mut self, login: connect::Login) -> Box<Server<S>> {
-        let place = self.place.take().expect("a place is given away once, here, and the task ends");
+        let mut place = self.place.take().expect("a place is given away once, here, and the task ends");
         let mut shared = lock(&self.pool.shared);
         if let Some(failing) = shared.failing.take() {
             self.pool.unreachable.store(false, Ordering::Relaxed);
@@ -729,8 +887,25 @@ impl<S: Default + Send + 'static> Opening<S> {
         }
         shared.totals.opened += 1;
         shared.next_server += 1;
+        place.server = shared.next_server;
         let generation = self.pool.generation.load(Ordering::Relaxed);
-        Box::new(Server::new(login, place, self.worker, generation, shared.next_server))
+        let (local, peer) = match &login.stream {
+            Stream::Tcp(socket) => (socket.local_addr().ok(), socket.peer_addr().ok()),
+            _ => (None, None),
+        };
+        let listed = Listed {
+            id: place.server,
+            number: place.number(),
+            process: login.cancel.process_id(),
+            opened: SystemTime::now(),
+            local,
+            peer,
+            idle: false,
+            stale: false,
+            generation,
+        };
+        shared.listed.insert(place.server, listed);
+        Box::new(Server::new(login, place, self.worker, generation))
     }
 
     fn fail(&mut self, error: ConnectError, latest: u64) -> Next {

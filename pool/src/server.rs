@@ -1,10 +1,11 @@
 //! One server connection, and its place among the `size` of its pool.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pgherd_wire::{Header, Stream, frame, message};
 use tokio::time::Instant;
@@ -39,25 +40,50 @@ pub struct Server<S> {
     pub(crate) generation: u32,
     /// When a sweep first saw it idle: so that checkin need not read the clock.
     pub(crate) idle_seen: Option<Instant>,
+    pub(crate) opened: Instant,
     pub(crate) place: Place,
-    id: u64,
+}
+
+/// A connection as a pool's list has it, for the console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub id: u64,
+    /// As [`Server::number`].
+    pub number: u64,
+    /// As in `pg_stat_activity.pid`.
+    pub process: Option<u32>,
+    pub opened: SystemTime,
+    /// Our end of it, and the server's; `None` for a unix socket.
+    pub local: Option<SocketAddr>,
+    pub peer: Option<SocketAddr>,
+    pub idle: bool,
+    /// It is closed when it comes back.
+    pub stale: bool,
+    pub(crate) generation: u32,
 }
 
 /// One of the `size` places of a pool; free again on drop.
 pub(crate) struct Place {
     // Weak: the pool owns its idle servers, and these own their places.
     pool: Weak<dyn Places>,
+    pool_number: u32,
+    /// Of the connection that has it; 0 before there is one.
+    pub(crate) server: u64,
 }
 
 /// A pool, seen by what takes up its places.
 pub(crate) trait Places: Send + Sync {
-    fn free_place(self: Arc<Self>);
+    fn free_place(self: Arc<Self>, server: u64);
 }
 
 impl Place {
     /// For a place that is already counted.
-    pub(crate) fn new(pool: Weak<dyn Places>) -> Self {
-        Self { pool }
+    pub(crate) fn new(pool_number: u32, pool: Weak<dyn Places>) -> Self {
+        Self { pool, pool_number, server: 0 }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        u64::from(self.pool_number) << 32 | self.server
     }
 
     pub(crate) fn belongs_to<P>(&self, pool: &Arc<P>) -> bool {
@@ -68,7 +94,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.upgrade() {
-            pool.free_place();
+            pool.free_place(self.server);
         }
     }
 }
@@ -80,7 +106,7 @@ impl fmt::Debug for Place {
 }
 
 impl<S> Server<S> {
-    pub(crate) fn new(login: Login, place: Place, worker: usize, generation: u32, id: u64) -> Self
+    pub(crate) fn new(login: Login, place: Place, worker: usize, generation: u32) -> Self
     where
         S: Default,
     {
@@ -93,17 +119,24 @@ impl<S> Server<S> {
             worker,
             generation,
             idle_seen: None,
+            opened: Instant::now(),
             place,
-            id,
         }
     }
 
     /// Names this connection in logs, as long as the process lives.
     pub fn id(&self) -> u64 {
-        self.id
+        self.place.server
+    }
+
+    /// No other connection of the process has it.
+    pub fn number(&self) -> u64 {
+        self.place.number()
     }
 
     /// Says goodbye, if that needs no waiting, and closes. Only between frames.
+    // Servers are moved by their boxes.
+    #[expect(clippy::boxed_local)]
     pub fn terminate(mut self: Box<Self>) {
         let stream = &mut self.stream;
         let _ = now(|cx| stream.poll_write(cx, message::TERMINATE));

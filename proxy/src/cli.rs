@@ -68,7 +68,7 @@ fn serve(file: &std::path::Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match crate::serve::serve(config) {
+    match crate::serve::serve(config, file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("pgherd: {why}");

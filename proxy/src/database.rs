@@ -4,8 +4,8 @@
 //! was read from it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::session::client::Told;
 use crate::session::link::LinkState;
+use crate::stats::{Stats, Sums};
 
 /// The topology's version where there is nothing to know: of a plain pool always, of a sharded database before its catalog was read.
 pub const PLAIN_VERSION: u64 = 0;
@@ -41,11 +42,17 @@ pub struct Database {
     /// It has tables with a placement: statements are routed. Otherwise it is a plain pool.
     pub sharded: bool,
     topology: ArcSwap<Topology>,
-    users: HashMap<String, Arc<UserPools>>,
+    users: ArcSwap<HashMap<String, Arc<UserPools>>>,
     schema_version: AtomicU64,
     cluster: ArcSwap<String>,
     requests: mpsc::UnboundedSender<Request>,
     ready: watch::Sender<Readiness>,
+    /// For those who only look; `resume` is for those who wait.
+    paused: AtomicBool,
+    resume: watch::Sender<bool>,
+    disabled: AtomicBool,
+    /// Another one has its name, or none: its control task ends.
+    closed: AtomicBool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,16 +64,24 @@ pub enum Readiness {
 
 /// One user's pools: one for each shard.
 pub struct UserPools {
+    pub user: String,
+    pub database: String,
     pub settings: PoolSettings,
+    pub stats: Arc<Stats>,
     shards: Vec<Arc<Pool<LinkState>>>,
     pub gate: Arc<Gate>,
     /// What a fresh server connection of this user reports.
     told: Mutex<Option<Arc<Told>>>,
     /// default_transaction_isolation of this user on the servers.
-    default_isolation: std::sync::OnceLock<String>,
+    default_isolation: OnceLock<String>,
     /// Startup settings that a server has accepted, with what it reported for them.
     accepted: dashmap::DashMap<String, Arc<Told>>,
+    /// Set when the configuration changed: sessions go on with these.
+    successor: OnceLock<Successor>,
 }
+
+/// What takes the place of a user's pools. `None`: nothing, the user or the database is gone.
+pub type Successor = Option<(Arc<Database>, Arc<UserPools>)>;
 
 /// Startup settings remembered as accepted; beyond that they are checked anew.
 const ACCEPTED_MAX: usize = 1_000;
@@ -78,6 +93,16 @@ impl UserPools {
 
     pub fn all(&self) -> &[Arc<Pool<LinkState>>] {
         &self.shards
+    }
+
+    /// `Some`: these pools are of a configuration that is not in force any more.
+    #[inline]
+    pub fn successor(&self) -> Option<&Successor> {
+        self.successor.get()
+    }
+
+    pub fn give_way(&self, successor: Successor) {
+        let _ = self.successor.set(successor);
     }
 
     /// Leave to hold servers of several shards at once.
@@ -122,59 +147,10 @@ impl Database {
         users: &[pgherd_config::User],
         workers: usize,
         requests: mpsc::UnboundedSender<Request>,
+        before: Option<&HashMap<String, Arc<UserPools>>>,
     ) -> Result<Self, String> {
         let sharded = config.shards.len() > 1 || !config.tables.is_empty();
-        let mut pools = HashMap::new();
-        for user in users {
-            let password = match &user.password {
-                None => None,
-                Some(secret) => match resolve(&format!("user \"{}\"", user.name), secret)? {
-                    ResolvedSecret::Plain(password) => Some(password),
-                    // Servers must trust pgherd then.
-                    ResolvedSecret::ScramVerifier(_) => None,
-                },
-            };
-            let mut settings = config.pool.clone();
-            if let Some(size) = user.pool.size {
-                settings.size = size;
-            }
-            if let Some(timeout) = user.pool.checkout_timeout {
-                settings.checkout_timeout = timeout;
-            }
-            if let Some(cache) = user.pool.cache_unnamed {
-                settings.cache_unnamed = cache;
-            }
-            let shards = config.shards.iter().map(|shard| {
-                let target = Target {
-                    host: shard.primary.host.clone(),
-                    port: shard.primary.port,
-                    dbname: shard.primary.dbname.clone(),
-                    user: user.name.clone(),
-                    password: password.clone(),
-                    // Not this: "pgherd". It is what a client without a name of its own would see.
-                    application_name: String::new(),
-                };
-                let limits = Limits {
-                    size: settings.size as usize,
-                    checkout_timeout: settings.checkout_timeout,
-                    connect_timeout: settings.connect_timeout,
-                    idle_timeout: settings.idle_timeout,
-                    waiting_max: settings.waiting_max,
-                };
-                Pool::new(target, limits, workers)
-            });
-            let shards = shards.collect();
-            let gate = Gate::new(settings.size as usize, settings.waiting_max);
-            let user_pools = UserPools {
-                settings,
-                shards,
-                gate,
-                told: Mutex::default(),
-                default_isolation: std::sync::OnceLock::new(),
-                accepted: dashmap::DashMap::new(),
-            };
-            pools.insert(user.name.clone(), Arc::new(user_pools));
-        }
+        let pools = make_pools(config, users, workers, before.unwrap_or(&HashMap::new()))?;
         let topology = Topology {
             database: config.name.clone(),
             shards: config.shards.iter().map(|s| s.name.clone()).collect(),
@@ -193,21 +169,79 @@ impl Database {
             name: config.name.clone(),
             sharded,
             topology: ArcSwap::from_pointee(topology),
-            users: pools,
+            users: ArcSwap::from_pointee(pools),
             schema_version: AtomicU64::new(0),
             cluster: ArcSwap::from_pointee(String::new()),
             requests,
             ready: watch::Sender::new(ready),
+            paused: AtomicBool::new(false),
+            resume: watch::Sender::new(false),
+            disabled: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             config: config.clone(),
         })
     }
 
-    pub fn user(&self, name: &str) -> Option<&Arc<UserPools>> {
-        self.users.get(name)
+    pub fn user(&self, name: &str) -> Option<Arc<UserPools>> {
+        self.users.load().get(name).cloned()
     }
 
-    pub fn users(&self) -> impl Iterator<Item = &Arc<UserPools>> {
-        self.users.values()
+    pub fn users(&self) -> Arc<HashMap<String, Arc<UserPools>>> {
+        self.users.load_full()
+    }
+
+    pub fn set_users(&self, users: HashMap<String, Arc<UserPools>>) {
+        self.users.store(Arc::new(users));
+    }
+
+    /// What was done on it by all its users.
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        self.users().values().for_each(|user| sums.add(&user.stats.sum()));
+        sums
+    }
+
+    /// All pools of all users.
+    pub fn pools(&self) -> Vec<Arc<Pool<LinkState>>> {
+        self.users().values().flat_map(|user| user.all().to_vec()).collect()
+    }
+
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Paused: nobody is lent a server who holds none.
+    pub fn pause(&self, paused: bool) {
+        self.pools().iter().for_each(|pool| pool.hold(paused));
+        self.paused.store(paused, Ordering::SeqCst);
+        self.resume.send_replace(paused);
+    }
+
+    pub async fn resumed(&self) {
+        let _ = self.resume.subscribe().wait_for(|paused| !paused).await;
+    }
+
+    pub fn is_disabled(&self) -> bool {
+        self.disabled.load(Ordering::Relaxed)
+    }
+
+    pub fn disable(&self, disabled: bool) {
+        self.disabled.store(disabled, Ordering::Relaxed);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Another database takes this one's place, or none.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        let _ = self.requests.send(Request::Resolve);
+    }
+
+    pub fn readiness(&self) -> Readiness {
+        self.ready.borrow().clone()
     }
 
     pub fn shard_name(&self, shard: ShardId) -> &str {
@@ -306,4 +340,67 @@ impl Database {
     pub fn forget_decision(&self, shard: ShardId, gid: String) {
         let _ = self.requests.send(Request::Forget { shard, gid });
     }
+}
+
+/// The pools of all users. Those of `before` that go to the same place are kept as they are, with what they have counted.
+///
+/// # Errors
+/// A secret that cannot be resolved: the text names whose.
+pub fn make_pools(
+    config: &pgherd_config::Database,
+    users: &[pgherd_config::User],
+    workers: usize,
+    before: &HashMap<String, Arc<UserPools>>,
+) -> Result<HashMap<String, Arc<UserPools>>, String> {
+    let mut pools = HashMap::new();
+    for user in users {
+        let password = match &user.password {
+            None => None,
+            Some(secret) => match resolve(&format!("user \"{}\"", user.name), secret)? {
+                ResolvedSecret::Plain(password) => Some(password),
+                // Servers must trust pgherd then.
+                ResolvedSecret::ScramVerifier(_) => None,
+            },
+        };
+        let settings = user.pool.over(&config.pool);
+        let before = before.get(&user.name);
+        let shards = config.shards.iter().map(|shard| {
+            let target = Target {
+                host: shard.primary.host.clone(),
+                port: shard.primary.port,
+                dbname: shard.primary.dbname.clone(),
+                user: user.name.clone(),
+                password: password.clone(),
+                // Not this: "pgherd". It is what a client without a name of its own would see.
+                application_name: String::new(),
+            };
+            let same = before.and_then(|old| old.shards.iter().find(|pool| *pool.target() == target));
+            same.cloned().unwrap_or_else(|| Pool::new(target, Limits::from(&settings), workers))
+        });
+        let shards: Vec<_> = shards.collect();
+        // What servers said when they were asked first holds as long as they are the same.
+        let same = before.filter(|old| old.shards.iter().map(Arc::as_ptr).eq(shards.iter().map(Arc::as_ptr)));
+        let gate = match same {
+            Some(old) if old.gate.limit() == settings.size as usize => old.gate.clone(),
+            _ => Gate::new(settings.size as usize, settings.waiting_max),
+        };
+        let default_isolation = OnceLock::new();
+        if let Some(level) = same.and_then(|old| old.default_isolation()) {
+            let _ = default_isolation.set(level.to_owned());
+        }
+        let user_pools = UserPools {
+            user: user.name.clone(),
+            database: config.name.clone(),
+            settings,
+            stats: before.map_or_else(|| Arc::new(Stats::new(workers)), |old| old.stats.clone()),
+            shards,
+            gate,
+            told: Mutex::new(same.and_then(|old| old.told())),
+            default_isolation,
+            accepted: dashmap::DashMap::new(),
+            successor: OnceLock::new(),
+        };
+        pools.insert(user.name.clone(), Arc::new(user_pools));
+    }
+    Ok(pools)
 }

@@ -28,7 +28,7 @@ pub fn run(file: &Path, sql: &str) -> ExitCode {
     let mut good = true;
     for database in &config.databases {
         let (requests, inbox) = mpsc::unbounded_channel();
-        let db = match Database::new(database, &[], 1, requests) {
+        let db = match Database::new(database, &[], 1, requests, None) {
             Ok(db) => Arc::new(db),
             Err(why) => {
                 eprintln!("pgherd: {why}");

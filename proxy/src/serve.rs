@@ -1,74 +1,227 @@
-//! Serving: listeners, workers, the control thread, and their end.
+//! Serving: workers, the control thread, and their end.
 //!
 //! Invariant: a client is given to one worker, the one with the fewest clients, and stays there.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use pgherd_config::{Config, Listen};
+use arc_swap::ArcSwap;
+use pgherd_config::{Config, Drain};
 use pgherd_wire::Stream;
 use pgherd_wire::frame;
 use pgherd_wire::message::{self, Report};
 use pgherd_wire::stream::Detached;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cancel::{CancelEntry, CancelKeys};
 use crate::control;
-use crate::database::Database;
+use crate::database::{Database, UserPools};
 use crate::handshake::{self, Opening, Refused, Users};
+use crate::listen::{self, Listener};
+use crate::roster::{Card, Ends, Enrolled, Entry, Order, Why};
 use crate::session::client::Client;
 use crate::session::statements::Ids;
 use crate::session::{Session, settings};
+use crate::stats::Sums;
 use crate::worker::Worker;
-
-/// Connections that the kernel holds for us before accept.
-const BACKLOG: i32 = 4096;
-
-/// After accept failed for want of file descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Between two looks for idle server connections to close.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// What all workers share.
-pub struct Shared {
-    config: Config,
-    users: Arc<Users>,
-    databases: HashMap<String, Arc<Database>>,
-    cancel_keys: CancelKeys,
-    ids: Arc<Ids>,
-    clients: AtomicUsize,
-    /// Clients of each worker, and the way to hand one over.
-    loads: Vec<AtomicUsize>,
-    inboxes: Vec<mpsc::UnboundedSender<Detached>>,
-    stop: watch::Sender<bool>,
+/// Looks for clients that are out of time, in that time, if any can be.
+const TIME_CHECKS: u32 = 4;
+
+/// The console's averages are over this.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// Between two looks whether the last client has left, while stopping.
+const LAST_LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How long clients may take to read their last message when pgherd ends at once.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// How far the end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    No,
+    /// Nobody is accepted any more; clients leave by themselves.
+    Alone,
+    /// Nobody is accepted any more; clients are sent away when their transaction has ended.
+    Transactions,
+    Now,
 }
 
-/// Serves until SIGINT or SIGTERM.
+/// What a worker is asked, by another thread.
+pub enum Ask {
+    /// A client that is this worker's from now on.
+    Serve(Detached, Ends),
+    Entries(oneshot::Sender<Vec<Entry>>),
+    /// Tells the clients that are meant; answered with how many.
+    Tell(Order, Whom, oneshot::Sender<usize>),
+    /// The configuration has changed.
+    Follow,
+}
+
+/// What was counted at the end of the last two periods, by database.
+#[derive(Default)]
+pub struct Periods {
+    pub last: HashMap<String, Sums>,
+    pub before: HashMap<String, Sums>,
+    /// Between the two; zero before the first period is over.
+    pub length: Duration,
+}
+
+async fn count_periods(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(PERIOD);
+    let mut last = Instant::now();
+    tick.tick().await;
+    loop {
+        tick.tick().await;
+        let now = Instant::now();
+        let sums = shared.live().databases.iter().map(|(name, db)| (name.clone(), db.sums())).collect();
+        let mut periods = shared.periods.lock().unwrap_or_else(PoisonError::into_inner);
+        periods.before = std::mem::replace(&mut periods.last, sums);
+        periods.length = now - last;
+        last = now;
+    }
+}
+
+impl Live {
+    fn has_time_limits(&self) -> bool {
+        let limited = |s: &pgherd_config::PoolSettings| {
+            let limits =
+                [s.query_timeout, s.transaction_timeout, s.idle_transaction_timeout, s.client_idle_timeout];
+            limits.iter().any(|limit| !limit.is_zero())
+        };
+        self.databases.values().any(|db| db.users().values().any(|user| limited(&user.settings)))
+    }
+}
+
+/// Clients that are meant.
+#[derive(Debug, Clone)]
+pub enum Whom {
+    All,
+    Client(u64),
+    Database(String),
+}
+
+impl Whom {
+    fn means(&self, card: &Card) -> bool {
+        match self {
+            Self::All => true,
+            Self::Client(id) => card.id == *id,
+            Self::Database(name) => card.pools.borrow().database == *name,
+        }
+    }
+}
+
+/// What a configuration makes: replaced whole.
+pub struct Live {
+    pub config: Config,
+    pub users: Arc<Users>,
+    pub databases: HashMap<String, Arc<Database>>,
+}
+
+/// What all workers share.
+pub struct Shared {
+    live: ArcSwap<Live>,
+    /// Where the configuration is read again.
+    pub file: PathBuf,
+    pub reloading: tokio::sync::Mutex<()>,
+    /// The control thread's.
+    pub control: Handle,
+    pub periods: Mutex<Periods>,
+    cancel_keys: CancelKeys,
+    ids: Arc<Ids>,
+    pub clients: AtomicUsize,
+    /// Clients of each worker, and the way to ask one.
+    loads: Vec<AtomicUsize>,
+    inboxes: Vec<mpsc::UnboundedSender<Ask>>,
+    pub stop: watch::Sender<Stop>,
+    pub started: Instant,
+}
+
+impl Shared {
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    pub fn set_live(&self, live: Live) {
+        self.live.store(Arc::new(live));
+    }
+
+    /// Clients whose user or database is gone leave; the others follow by themselves.
+    pub fn follow(&self) {
+        for inbox in &self.inboxes {
+            let _ = inbox.send(Ask::Follow);
+        }
+    }
+
+    pub fn workers(&self) -> usize {
+        self.loads.len()
+    }
+
+    /// All clients that have logged in. A worker that ends meanwhile has none.
+    pub async fn entries(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for inbox in &self.inboxes {
+            let (answer, wait) = oneshot::channel();
+            if inbox.send(Ask::Entries(answer)).is_ok() {
+                entries.extend(wait.await.unwrap_or_default());
+            }
+        }
+        entries.sort_by_key(|entry| entry.id);
+        entries
+    }
+
+    /// How many were told.
+    pub async fn tell(&self, order: Order, whom: Whom) -> usize {
+        let mut told = 0;
+        for inbox in &self.inboxes {
+            let (answer, wait) = oneshot::channel();
+            if inbox.send(Ask::Tell(order, whom.clone(), answer)).is_ok() {
+                told += wait.await.unwrap_or_default();
+            }
+        }
+        told
+    }
+
+    /// Begins the end, or hastens it.
+    pub fn stop(&self, how: Stop) {
+        self.stop.send_if_modified(|stop| {
+            let further = *stop as u8 != how as u8 && (*stop as u8) < how as u8;
+            if further {
+                *stop = how;
+            }
+            further
+        });
+    }
+}
+
+/// Serves until SIGINT or SIGTERM. `file`: where `config` was read, and is read again.
 ///
 /// # Errors
 /// What stands in the way of starting; nothing was started then.
-pub fn serve(config: Config) -> Result<(), String> {
+pub fn serve(config: Config, file: &Path) -> Result<(), String> {
     let users = Users::new(&config)?;
     let mut databases = HashMap::new();
     let mut controls = Vec::new();
     for database in &config.databases {
         let (requests, inbox) = mpsc::unbounded_channel();
-        let made = Arc::new(Database::new(database, &config.users, config.server.workers, requests)?);
+        let made = Arc::new(Database::new(database, &config.users, config.server.workers, requests, None)?);
         controls.push((made.clone(), inbox));
         databases.insert(database.name.clone(), made);
     }
     let workers = config.server.workers;
     let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
     for listen in &config.server.listen {
-        bind(listen, &mut listeners)?;
+        listen::bind(listen, &mut listeners)?;
     }
     let mut inboxes = Vec::new();
     let mut receivers = Vec::new();
@@ -77,19 +230,29 @@ pub fn serve(config: Config) -> Result<(), String> {
         inboxes.push(sender);
         receivers.push(receiver);
     }
+    let control = runtime().map_err(|e| format!("cannot make a runtime: {e}"))?;
     let shared = Arc::new(Shared {
-        users,
-        databases,
+        live: ArcSwap::from_pointee(Live { config, users, databases }),
+        file: file.to_owned(),
+        reloading: tokio::sync::Mutex::default(),
+        control: control.handle().clone(),
+        periods: Mutex::default(),
         cancel_keys: CancelKeys::default(),
         ids: Arc::default(),
         clients: AtomicUsize::new(0),
         loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
         inboxes,
-        stop: watch::Sender::new(false),
-        config,
+        stop: watch::Sender::new(Stop::No),
+        started: Instant::now(),
     });
 
-    let control = std::thread::Builder::new().name("control".into()).spawn(move || run_control(controls));
+    for (database, inbox) in controls {
+        shared.control.spawn(control::run(database, inbox));
+    }
+    shared.control.spawn(count_periods(shared.clone()));
+    let control = std::thread::Builder::new()
+        .name("control".into())
+        .spawn(move || control.block_on(std::future::pending::<()>()));
     let _control = control.map_err(|e| format!("cannot start a thread: {e}"))?;
     let mut threads = Vec::new();
     for (id, (own, receiver)) in listeners.into_iter().zip(receivers).enumerate() {
@@ -99,132 +262,104 @@ pub fn serve(config: Config) -> Result<(), String> {
             .spawn(move || run_worker(id, &shared, own, receiver));
         threads.push(thread.map_err(|e| format!("cannot start a thread: {e}"))?);
     }
-    for listen in &shared.config.server.listen {
-        tracing::info!(listen = %shown(listen), workers, "serving");
+    let listens = shared.live().config.server.listen.clone();
+    for listen in &listens {
+        tracing::info!(listen = %listen::shown(listen), workers, "serving");
     }
-    wait_for_signal(&shared);
+    watch_signals(&shared);
     for thread in threads {
         let _ = thread.join();
     }
-    for listen in &shared.config.server.listen {
-        if let Listen::Unix { directory, port } = listen {
-            let _ = std::fs::remove_file(socket_path(directory, *port));
-        }
+    listen::remove_sockets(&listens);
+    for database in shared.live().databases.values() {
+        database.pools().iter().for_each(|pool| pool.close_idle());
     }
     tracing::info!("stopped");
     Ok(())
-}
-
-fn shown(listen: &Listen) -> String {
-    match listen {
-        Listen::Tcp { host, port } => format!("{host}:{port}"),
-        Listen::Unix { directory, port } => socket_path(directory, *port).display().to_string(),
-    }
-}
-
-fn socket_path(directory: &Path, port: u16) -> std::path::PathBuf {
-    directory.join(format!(".s.PGSQL.{port}"))
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-fn run_control(controls: Vec<(Arc<Database>, mpsc::UnboundedReceiver<crate::database::Request>)>) {
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(e) => {
-            tracing::error!(error = %e, "the control thread cannot start");
-            return;
-        }
-    };
-    runtime.block_on(async {
-        let tasks: Vec<_> =
-            controls.into_iter().map(|(db, inbox)| tokio::spawn(control::run(db, inbox))).collect();
-        for task in tasks {
-            let _ = task.await;
-        }
-    });
-}
-
-/// Waits for SIGINT or SIGTERM, then asks the workers to stop.
-fn wait_for_signal(shared: &Shared) {
+/// Returns when the workers were told to end, by a signal or by the console.
+fn watch_signals(shared: &Arc<Shared>) {
     let Ok(runtime) = runtime() else { return };
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut interrupt), Ok(mut terminate)) =
-            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        let kinds =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::quit(), SignalKind::hangup()];
+        let signals: Result<Vec<_>, _> = kinds.into_iter().map(signal).collect();
+        let Ok([mut interrupt, mut terminate, mut quit, mut hangup]) =
+            signals.map_err(drop).and_then(|s| <[_; 4]>::try_from(s).map_err(drop))
         else {
             tracing::error!("signals cannot be watched");
             return std::future::pending().await;
         };
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return std::future::pending().await };
+        let mut stop = shared.stop.subscribe();
         loop {
+            // A second signal does not wait.
+            let gentle = match shared.live().config.server.drain {
+                Drain::Transactions => Stop::Transactions,
+                Drain::Clients => Stop::Alone,
+            };
+            let (terminated, interrupted) = match *stop.borrow_and_update() {
+                Stop::No => (gentle, Stop::Transactions),
+                _ => (Stop::Now, Stop::Now),
+            };
             tokio::select! {
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
+                _ = interrupt.recv() => shared.stop(interrupted),
+                _ = terminate.recv() => shared.stop(terminated),
+                () = out_of_time(shared) => shared.stop(Stop::Now),
+                _ = quit.recv() => shared.stop(Stop::Now),
                 _ = hangup.recv() => {
-                    tracing::warn!("SIGHUP: reloading the configuration is not supported yet; the running one is unchanged");
+                    let shared = shared.clone();
+                    shared.control.clone().spawn(async move {
+                        if let Err(why) = crate::reload::reload(&shared).await {
+                            tracing::error!("the configuration was not reloaded\n{why}");
+                        }
+                    });
                 }
+                _ = stop.changed() => {}
+                () = last_client_left(shared) => return,
+            }
+            match *stop.borrow() {
+                Stop::No => {}
+                Stop::Now => {
+                    tracing::info!(clients = shared.clients.load(Ordering::Relaxed), "stopping at once");
+                    return;
+                }
+                how => tracing::info!(?how, clients = shared.clients.load(Ordering::Relaxed), "stopping"),
             }
         }
-        tracing::info!("stopping");
     });
-    shared.stop.send_replace(true);
 }
 
-enum Listener {
-    Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener),
-}
-
-/// A TCP port gets a socket for each worker (SO_REUSEPORT), a unix socket one, on the first worker.
-fn bind(listen: &Listen, listeners: &mut [Vec<Listener>]) -> Result<(), String> {
-    let failed = |e: io::Error| format!("cannot listen on {}: {e}", shown(listen));
-    match listen {
-        Listen::Tcp { host, port } => {
-            use std::net::ToSocketAddrs;
-            let addresses: Vec<SocketAddr> =
-                (host.as_str(), *port).to_socket_addrs().map_err(failed)?.collect();
-            for address in addresses {
-                // Not this: rely on bind failing. With SO_REUSEPORT a second pgherd of the same user would share the port in silence.
-                std::net::TcpListener::bind(address).map_err(failed)?;
-                for own in listeners.iter_mut() {
-                    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP));
-                    let socket = socket.map_err(failed)?;
-                    socket.set_reuse_address(true).map_err(failed)?;
-                    socket.set_reuse_port(true).map_err(failed)?;
-                    socket.set_nonblocking(true).map_err(failed)?;
-                    socket.bind(&address.into()).map_err(failed)?;
-                    socket.listen(BACKLOG).map_err(failed)?;
-                    own.push(Listener::Tcp(socket.into()));
-                }
-            }
-        }
-        Listen::Unix { directory, port } => {
-            let path = socket_path(directory, *port);
-            if path.exists() {
-                if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-                    return Err(format!("cannot listen on {}: somebody else does", path.display()));
-                }
-                // Left by a process that was killed.
-                std::fs::remove_file(&path).map_err(failed)?;
-            }
-            let listener = std::os::unix::net::UnixListener::bind(&path).map_err(failed)?;
-            listener.set_nonblocking(true).map_err(failed)?;
-            if let Some(first) = listeners.first_mut() {
-                first.push(Listener::Unix(listener));
-            }
-        }
+/// Only while pgherd stops, and only if that has a limit.
+async fn out_of_time(shared: &Shared) {
+    let limit = shared.live().config.server.drain_timeout;
+    match *shared.stop.borrow() {
+        Stop::Alone | Stop::Transactions if !limit.is_zero() => {}
+        Stop::No | Stop::Now | Stop::Alone | Stop::Transactions => return std::future::pending().await,
     }
-    Ok(())
+    tokio::time::sleep(limit).await;
+}
+
+/// Only while pgherd stops.
+async fn last_client_left(shared: &Shared) {
+    if *shared.stop.borrow() == Stop::No {
+        return std::future::pending().await;
+    }
+    while shared.clients.load(Ordering::Relaxed) > 0 {
+        tokio::time::sleep(LAST_LOOK_EVERY).await;
+    }
 }
 
 fn run_worker(
     id: usize,
     shared: &Arc<Shared>,
     listeners: Vec<Listener>,
-    mut inbox: mpsc::UnboundedReceiver<Detached>,
+    mut inbox: mpsc::UnboundedReceiver<Ask>,
 ) {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
@@ -237,31 +372,56 @@ fn run_worker(
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         for listener in listeners {
-            match listener {
-                Listener::Tcp(listener) => {
-                    tokio::task::spawn_local(accept_tcp(shared.clone(), worker.clone(), listener));
-                }
-                Listener::Unix(listener) => {
-                    tokio::task::spawn_local(accept_unix(shared.clone(), worker.clone(), listener));
-                }
-            }
+            let (shared, worker, stop) = (shared.clone(), worker.clone(), shared.stop.subscribe());
+            tokio::task::spawn_local(listen::accept(listener, stop, move |stream, ends| {
+                place(&shared, &worker, stream, ends);
+            }));
         }
         tokio::task::spawn_local(sweep(shared.clone(), worker.clone()));
         let mut stop = shared.stop.subscribe();
+        let mut stopping = Stop::No;
         loop {
-            tokio::select! {
-                stopped = stop.wait_for(|s| *s) => {
-                    let _ = stopped;
-                    break;
+            let alone = async {
+                match stopping {
+                    Stop::No => std::future::pending().await,
+                    _ => tokio::time::sleep(LAST_LOOK_EVERY).await,
                 }
-                handed = inbox.recv() => {
-                    let Some(detached) = handed else { break };
-                    match Stream::attach(detached) {
-                        Ok(stream) => start_client(shared, &worker, stream),
+            };
+            tokio::select! {
+                _ = stop.changed() => {
+                    stopping = *stop.borrow_and_update();
+                    match stopping {
+                        Stop::No | Stop::Alone => {}
+                        Stop::Transactions => worker.roster.tell_all(Order::Leave),
+                        Stop::Now => {
+                            worker.roster.tell_all(Order::End(Why::Operator));
+                            let all_left = async {
+                                while shared.loads[id].load(Ordering::Relaxed) > 0 {
+                                    tokio::time::sleep(LAST_LOOK_EVERY).await;
+                                }
+                            };
+                            let _ = tokio::time::timeout(LAST_WORDS, all_left).await;
+                            break;
+                        }
+                    }
+                }
+                // Another worker may still hand one over as long as anybody is left.
+                () = alone => if shared.clients.load(Ordering::Relaxed) == 0 { break },
+                asked = inbox.recv() => match asked {
+                    None => break,
+                    Some(Ask::Serve(detached, ends)) => match Stream::attach(detached) {
+                        Ok(stream) => start_client(shared, &worker, stream, ends),
                         Err(e) => {
                             tracing::warn!(error = %e, "a client could not be handed over");
                             forget_client(shared, id);
                         }
+                    },
+                    Some(Ask::Follow) => drop(worker.roster.tell(Order::Leave, |card| {
+                        matches!(card.pools.borrow().successor(), Some(None))
+                    })),
+                    Some(Ask::Entries(answer)) => drop(answer.send(worker.roster.entries())),
+                    Some(Ask::Tell(order, whom, answer)) => {
+                        let _ = answer.send(worker.roster.tell(order, |card| whom.means(card)));
                     }
                 }
             }
@@ -270,53 +430,25 @@ fn run_worker(
 }
 
 async fn sweep(shared: Arc<Shared>, worker: Rc<Worker>) {
-    let mut tick = tokio::time::interval(SWEEP_EVERY);
+    let mut tick = tokio::time::interval(SWEEP_EVERY / TIME_CHECKS);
+    let mut checks = 0;
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        for database in shared.databases.values() {
-            for user in database.users() {
-                for pool in user.all() {
-                    pool.sweep(worker.id);
-                }
+        checks += 1;
+        if checks % TIME_CHECKS == 0 || shared.live.load().has_time_limits() {
+            worker.roster.keep_time();
+        }
+        if checks % TIME_CHECKS == 0 {
+            for database in shared.live().databases.values() {
+                database.users().values().flat_map(|user| user.all()).for_each(|pool| pool.sweep(worker.id));
             }
         }
-    }
-}
-
-async fn accept_tcp(shared: Arc<Shared>, worker: Rc<Worker>, listener: std::net::TcpListener) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    loop {
-        match listener.accept().await {
-            Ok((socket, _)) => {
-                let _ = socket.set_nodelay(true);
-                place(&shared, &worker, Stream::Tcp(socket));
-            }
-            Err(e) => accept_failed(e).await,
-        }
-    }
-}
-
-async fn accept_unix(shared: Arc<Shared>, worker: Rc<Worker>, listener: std::os::unix::net::UnixListener) {
-    let Ok(listener) = tokio::net::UnixListener::from_std(listener) else { return };
-    loop {
-        match listener.accept().await {
-            Ok((socket, _)) => place(&shared, &worker, Stream::Unix(socket)),
-            Err(e) => accept_failed(e).await,
-        }
-    }
-}
-
-async fn accept_failed(e: io::Error) {
-    // ECONNABORTED and the like concern one client; EMFILE and ENFILE pass when clients leave. None ends the process.
-    if e.kind() != io::ErrorKind::ConnectionAborted {
-        tracing::warn!(error = %e, "a client could not be accepted");
-        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 
 /// Gives a new client to the worker with the fewest.
-fn place(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: Stream) {
+fn place(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: Stream, ends: Ends) {
     let own = shared.loads[worker.id].load(Ordering::Relaxed);
     let least = shared.loads.iter().enumerate().min_by_key(|(_, load)| load.load(Ordering::Relaxed));
     let target = match least {
@@ -326,12 +458,12 @@ fn place(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: Stream) {
     shared.loads[target].fetch_add(1, Ordering::Relaxed);
     shared.clients.fetch_add(1, Ordering::Relaxed);
     if target == worker.id {
-        start_client(shared, worker, stream);
+        start_client(shared, worker, stream, ends);
         return;
     }
     match stream.detach() {
         Ok(detached) => {
-            if shared.inboxes[target].send(detached).is_err() {
+            if shared.inboxes[target].send(Ask::Serve(detached, ends)).is_err() {
                 forget_client(shared, target);
             }
         }
@@ -344,16 +476,17 @@ fn forget_client(shared: &Shared, worker: usize) {
     shared.clients.fetch_sub(1, Ordering::Relaxed);
 }
 
-fn start_client(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: Stream) {
+fn start_client(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: Stream, ends: Ends) {
     let shared = shared.clone();
     let worker = worker.clone();
     tokio::task::spawn_local(async move {
         let counted = Counted(&shared, worker.id);
         // Boxed: its buffers live only as long as the handshake.
-        let session = Box::pin(greet(&shared, &worker, stream)).await;
-        if let Some((session, key)) = session {
+        let session = Box::pin(greet(&shared, &worker, stream, ends)).await;
+        if let Some((session, key, enrolled)) = session {
             session.run().await;
             shared.cancel_keys.remove(key);
+            drop(enrolled);
         }
         drop(counted);
     });
@@ -372,8 +505,9 @@ async fn greet(
     shared: &Arc<Shared>,
     worker: &Rc<Worker>,
     mut stream: Stream,
-) -> Option<(Session, crate::cancel::CancelKey)> {
-    let timeout = shared.config.server.login_timeout;
+    ends: Ends,
+) -> Option<(Session, crate::cancel::CancelKey, Enrolled)> {
+    let timeout = shared.live.load().config.server.login_timeout;
     match tokio::time::timeout(timeout, admit(shared, worker, &mut stream)).await {
         Err(_) => None,
         Ok(Err(Refused::Silent)) => None,
@@ -384,7 +518,7 @@ async fn greet(
             None
         }
         Ok(Ok(None)) => None,
-        Ok(Ok(Some(admitted))) => begin(shared, worker, stream, admitted).await,
+        Ok(Ok(Some(admitted))) => begin(shared, worker, stream, ends, admitted).await,
     }
 }
 
@@ -409,7 +543,11 @@ async fn admit(
         }
         Opening::Session(startup) => startup,
     };
-    if shared.clients.load(Ordering::Relaxed) > shared.config.server.max_clients {
+    if *shared.stop.borrow() != Stop::No && *shared.stop.borrow() != Stop::Alone {
+        return Err(Refused::Said(Report::fatal("57P03", "the database system is shutting down")));
+    }
+    let live = shared.live();
+    if shared.clients.load(Ordering::Relaxed) > live.config.server.max_clients {
         return Err(Refused::Said(
             Report::fatal("53300", "sorry, too many clients already")
                 .hint("The limit is server.max_clients in pgherd's configuration."),
@@ -417,9 +555,9 @@ async fn admit(
     }
     handshake::negotiate(stream, &startup).await?;
     let user = startup.user().to_owned();
-    let proof = shared.users.proof(&user);
+    let proof = live.users.proof(&user);
     let mut authenticated = handshake::authenticate(stream, startup, proof).await?;
-    if !shared.users.knows(&user) {
+    if !live.users.knows(&user) {
         return Err(Refused::Said(Report::fatal("28000", format!("role \"{user}\" does not exist"))));
     }
     let startup = &mut authenticated.startup;
@@ -432,13 +570,17 @@ async fn admit(
                 .hint("Connect to the server itself."),
         ));
     }
-    let db = shared.databases.get(&database).cloned();
+    let db = live.databases.get(&database).cloned();
     let db = db.ok_or_else(|| {
         Refused::Said(Report::fatal("3D000", format!("database \"{database}\" does not exist")))
     })?;
-    let pools = db.user(&user).cloned();
+    let pools = db.user(&user);
     let pools = pools
         .ok_or_else(|| Refused::Said(Report::fatal("28000", format!("role \"{user}\" does not exist"))))?;
+    if db.is_disabled() {
+        return Err(Refused::Said(Report::fatal("57P03", format!("database \"{database}\" is disabled"))));
+    }
+    within_limits(&live, &db, &user).map_err(Refused::Said)?;
     db.wait_ready(pools.settings.checkout_timeout).await.map_err(Refused::Said)?;
     let settings = settings::from_startup(startup.parameters());
     if db.sharded
@@ -454,11 +596,34 @@ async fn admit(
         ));
     }
     if pools.told().is_none() {
+        if db.is_paused() {
+            db.resumed().await;
+        }
         let told = learn_parameters(worker, &db, &pools).await.map_err(Refused::Said)?;
         pools.set_told(told);
     }
     let rest = startup.take_rest();
     Ok(Some(Admitted { db, pools, settings, rest }))
+}
+
+/// Whether the user and the database have room for one more client, in PostgreSQL's words. Two who come at once may both
+/// get the last place.
+fn within_limits(live: &Live, db: &Database, user: &str) -> Result<(), Report> {
+    let clients = |pools: &Arc<UserPools>| pools.stats.clients.load(Ordering::Relaxed);
+    let limit = live.config.databases.iter().find(|d| d.name == db.name).map_or(0, |d| d.max_clients);
+    if limit > 0 && db.users().values().map(clients).sum::<usize>() >= limit {
+        return Err(Report::fatal("53300", format!("too many connections for database \"{}\"", db.name))
+            .hint("The limit is max_clients of the database in pgherd's configuration."));
+    }
+    let limit = live.config.users.iter().find(|u| u.name == user).map_or(0, |u| u.max_clients);
+    if limit > 0 {
+        let of_user = live.databases.values().filter_map(|d| d.user(user)).map(|pools| clients(&pools));
+        if of_user.sum::<usize>() >= limit {
+            return Err(Report::fatal("53300", format!("too many connections for role \"{user}\""))
+                .hint("The limit is max_clients of the user in pgherd's configuration."));
+        }
+    }
+    Ok(())
 }
 
 /// What a fresh server connection of this user reports: asked of a server once.
@@ -527,19 +692,22 @@ async fn begin(
     shared: &Arc<Shared>,
     worker: &Rc<Worker>,
     stream: Stream,
+    ends: Ends,
     admitted: Admitted,
-) -> Option<(Session, crate::cancel::CancelKey)> {
+) -> Option<(Session, crate::cancel::CancelKey, Enrolled)> {
     let Admitted { db, pools, settings, rest } = admitted;
     let cancel = Arc::new(CancelEntry::default());
     let told = pools.told()?;
     let mut client = Client::new(stream, told);
     client.preload(&rest);
-    let mut session = Session::new(worker.clone(), db, pools, client, settings, cancel.clone());
-    match tokio::time::timeout(shared.config.server.login_timeout, session.accept_settings()).await {
+    let enrolled = worker.roster.enter(ends, pools.clone(), settings.clone(), cancel.clone());
+    let mut session = Session::new(worker.clone(), db, pools, client, settings, enrolled.card.clone());
+    let timeout = shared.live.load().config.server.login_timeout;
+    match tokio::time::timeout(timeout, session.accept_settings()).await {
         Ok(Ok(())) => {
             let key = shared.cancel_keys.register(cancel);
             session.welcome(key).await;
-            Some((session, key))
+            Some((session, key, enrolled))
         }
         Ok(Err(report)) => {
             let mut out = Vec::new();

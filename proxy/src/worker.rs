@@ -14,6 +14,7 @@ use pgherd_router::planner;
 use pgherd_wire::message::ParseBody;
 
 use crate::database::Database;
+use crate::roster::Roster;
 use crate::session::link::{BLOCK_BYTES, Spare};
 use crate::session::settings::Settings;
 use crate::session::statements::{Ids, Prepared, Statements};
@@ -31,6 +32,7 @@ pub struct Worker {
     templates: RefCell<HashMap<String, planner::Cache, foldhash::fast::RandomState>>,
     pub no_settings: Arc<Settings>,
     spare_statements: std::cell::Cell<Vec<Statement>>,
+    pub roster: Rc<Roster>,
     turn: std::cell::Cell<usize>,
 }
 
@@ -46,6 +48,7 @@ impl Worker {
             templates: RefCell::default(),
             no_settings: Arc::default(),
             spare_statements: std::cell::Cell::default(),
+            roster: Rc::default(),
             turn: std::cell::Cell::new(id),
         })
     }

@@ -59,6 +59,7 @@ pub fn limits(size: usize) -> Limits {
         connect_timeout: secs(2),
         idle_timeout: secs(60),
         waiting_max: 100,
+        ..Limits::default()
     }
 }
 

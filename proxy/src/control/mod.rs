@@ -134,6 +134,9 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
     let mut shards = Shards { db: db.clone(), password, clients };
     let mut last = String::new();
     loop {
+        if db.is_closed() {
+            return;
+        }
         match start(&mut shards).await {
             Ok(()) => break,
             Err(e) => {
@@ -161,6 +164,9 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
             },
             _ = tick.tick() => None,
         };
+        if db.is_closed() {
+            return;
+        }
         match request {
             Some(Request::Refresh(done)) => {
                 refresh(&mut shards).await;

@@ -53,6 +53,18 @@ pub struct Client {
     pub statements: Names<Rc<Prepared>>,
     /// The last definition that an error took back: a server may yet speak of it.
     pub undone: Option<(Box<[u8]>, Rc<Prepared>)>,
+    pub tally: Tally,
+}
+
+/// What has happened since the session last counted it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// ReadyForQuery messages, and those that ended a transaction.
+    pub ready: u32,
+    pub ended: u32,
+    /// Bytes from and to the client.
+    pub received: u64,
+    pub sent: u64,
 }
 
 /// What the client sent next.
@@ -98,6 +110,7 @@ impl Client {
             status: b'I',
             statements: Names::default(),
             undone: None,
+            tally: Tally::default(),
         }
     }
 
@@ -199,6 +212,7 @@ impl Client {
             }
             Poll::Ready(Ok(n)) => {
                 self.end += n;
+                self.tally.received += n as u64;
                 true
             }
             Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::Interrupted => true,
@@ -331,7 +345,10 @@ impl Client {
         if self.out.is_empty() {
             while !bytes.is_empty() {
                 match self.stream.poll_write(cx, bytes) {
-                    Poll::Ready(Ok(n)) if n > 0 => bytes = &bytes[n..],
+                    Poll::Ready(Ok(n)) if n > 0 => {
+                        bytes = &bytes[n..];
+                        self.tally.sent += n as u64;
+                    }
                     Poll::Ready(_) => {
                         self.lose();
                         return;
@@ -350,6 +367,7 @@ impl Client {
             match self.stream.poll_write(cx, &self.out[self.out_at..]) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.out_at += n;
+                    self.tally.sent += n as u64;
                     progress = true;
                 }
                 Poll::Ready(_) => {
@@ -419,9 +437,16 @@ impl Client {
         peer && !self.gone
     }
 
+    /// A ReadyForQuery goes to the client with `self.status`.
+    pub fn count_ready(&mut self) {
+        self.tally.ready += 1;
+        self.tally.ended += u32::from(self.status == b'I');
+    }
+
     /// A ReadyForQuery goes to the client: the status that it shall see.
     pub fn ready(&mut self, server: u8) -> u8 {
         self.status = if self.failed { b'E' } else { server };
+        self.count_ready();
         self.status
     }
 

@@ -122,6 +122,7 @@ impl Session {
             return Ok(());
         }
         let Ok(parse) = message::read_parse(body) else { return self.malformed().await };
+        self.pools.stats.of(self.worker.id).client_parses.add(1);
         let tail = &body[parse.name.len() + 1..];
         let Ok(prepared) = self.worker.intern(&self.reading(), tail, &parse) else {
             let report = Report::error("22021", "invalid byte sequence for encoding \"UTF8\"");
@@ -207,6 +208,7 @@ impl Session {
         } else {
             state.unnamed = Some(prepared.id);
         }
+        self.pools.stats.of(self.worker.id).server_parses.add(1);
         message::parse(&mut link.out, name.as_bytes(), prepared.sql.as_bytes(), &prepared.types);
         link.expects.push_back(Expect::Parse {
             forward: client_name.is_some(),
@@ -240,6 +242,7 @@ impl Session {
         }
         // Recorded at its ParseComplete; until then it is closed again, which is no error for a name that is not there.
         message::close(&mut link.out, b'S', name.as_bytes());
+        self.pools.stats.of(self.worker.id).server_parses.add(1);
         message::parse(&mut link.out, name.as_bytes(), prepared.sql.as_bytes(), &prepared.types);
         link.unit_parse = Some((prepared.id, tick));
         name
@@ -401,6 +404,7 @@ impl Session {
             return Ok(());
         }
         let Ok(bind) = message::read_bind(body) else { return self.malformed().await };
+        self.pools.stats.of(self.worker.id).binds.add(1);
         if !self.client.statements.contains_key(bind.statement) {
             self.settle_names().await?;
             if self.skipping() {

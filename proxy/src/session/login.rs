@@ -62,6 +62,7 @@ impl Session {
 
     pub async fn welcome(&mut self, key: CancelKey) {
         let told = self.client.told().clone();
+        self.pools.stats.of(self.worker.id).logins.add(1);
         self.client.say(|out| handshake::welcome(out, &told, key));
         self.flush_client().await;
     }

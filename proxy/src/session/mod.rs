@@ -30,17 +30,18 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pgherd_pool::{Pass, Pool};
+use pgherd_pool::{Pass, Pool, Server};
 use pgherd_router::ShardId;
 use pgherd_router::plan::SessionEffect;
 use pgherd_wire::message::{self, Report};
 
 use crate::cancel::CancelEntry;
 use crate::database::{Database, UserPools};
+use crate::roster::{Card, Order, Phase, Why};
 use crate::worker::Worker;
-use client::{Client, Incoming, Names};
+use client::{Client, Incoming, Names, Tally};
 use extended::{Pending, Portal};
 use link::{Broken, Expect, Link, LinkState, Undo, Unit};
 use now::Quick;
@@ -91,6 +92,9 @@ pub struct Session {
     skip: bool,
     pinned: Option<SessionEffect>,
     cancel: Arc<CancelEntry>,
+    card: Rc<Card>,
+    /// Waiting for servers since the session last counted it.
+    waited: Duration,
     scratch: Vec<u8>,
 }
 
@@ -101,7 +105,7 @@ impl Session {
         pools: Arc<UserPools>,
         client: Client,
         startup: Arc<Settings>,
-        cancel: Arc<CancelEntry>,
+        card: Rc<Card>,
     ) -> Self {
         Self {
             worker,
@@ -118,17 +122,32 @@ impl Session {
             pending: Vec::new(),
             skip: false,
             pinned: None,
-            cancel,
+            cancel: card.cancel.clone(),
+            card,
+            waited: Duration::ZERO,
             scratch: Vec::new(),
         }
     }
 
     /// Serves the client until it leaves.
     pub async fn run(mut self) {
+        poll_fn(|cx| {
+            self.card.served_by(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
         let end = loop {
             if self.client.inbox_empty() {
                 self.idle().await;
             }
+            if self.must_leave() {
+                self.card.tell(Order::End(Why::Operator));
+                break End::Client;
+            }
+            if self.pools.successor().is_some() {
+                self.follow();
+            }
+            self.card.begin();
             match self.quick().await {
                 Ok(Quick::Done) => {}
                 // Boxed, so that an idle session is small: what a running statement needs lives only as long as it.
@@ -153,12 +172,70 @@ impl Session {
                 while link.poll_take(cx, &mut self.client) {}
             }
             self.client.poll_flush(cx);
-            if self.client.gone {
+            if self.client.gone || self.must_leave() {
                 return Poll::Ready(());
             }
             self.client.poll_readable(cx).map(drop)
         })
         .await;
+    }
+
+    /// Goes on with the pools of the configuration in force, once nothing is held of those before.
+    #[cold]
+    fn follow(&mut self) {
+        while let Some(successor) = self.pools.successor()
+            && self.links.is_empty()
+            && self.block.is_none()
+        {
+            let Some((db, pools)) = successor.clone() else {
+                self.card.tell(Order::Leave);
+                return;
+            };
+            self.card.pools.replace(pools.clone());
+            self.db = db;
+            self.pools = pools;
+        }
+    }
+
+    /// It was told to, and no transaction of the client's stands in the way.
+    fn must_leave(&self) -> bool {
+        match self.card.order() {
+            None => false,
+            Some(Order::End(_)) => true,
+            Some(Order::Leave) => self.block.is_none() && !self.links.iter().any(|l| l.unsynced),
+        }
+    }
+
+    /// Counts what has happened since the last time. Nothing is owed to the client.
+    fn count(&mut self) {
+        let tally = std::mem::take(&mut self.client.tally);
+        if tally == Tally::default() {
+            return;
+        }
+        let counters = self.pools.stats.of(self.worker.id);
+        counters.received.add(tally.received);
+        counters.sent.add(tally.sent);
+        if tally.ready == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let begun = self.card.since.replace(now);
+        let waited = std::mem::take(&mut self.waited);
+        counters.queries.add(u64::from(tally.ready));
+        counters.query.note((now - begun).saturating_sub(waited));
+        let xact_begun = self.card.xact_since.take().unwrap_or(begun + waited);
+        if tally.ended > 0 {
+            counters.xacts.add(u64::from(tally.ended));
+            counters.xact_us.add(now.saturating_duration_since(xact_begun).as_micros() as u64);
+        }
+        if self.client.status != b'I' {
+            self.card.xact_since.set(Some(if tally.ended > 0 { begun } else { xact_begun }));
+        }
+    }
+
+    /// Notes that everything is answered.
+    fn rest(&self) {
+        self.card.rest(!self.links.is_empty(), &self.settings, self.client.statements.len());
     }
 
     /// Takes in what the client sent and runs it, until nothing is owed and nothing unread is left.
@@ -203,10 +280,12 @@ impl Session {
             self.after_replies()?;
             if self.links.iter().all(Link::quiet) && self.client.pending_out() == 0 {
                 self.release_if_free();
+                self.count();
                 if self.client.gone || self.client.eof {
                     return Err(End::Client);
                 }
                 if self.client.inbox_empty() {
+                    self.rest();
                     self.worker.give_scratch(std::mem::take(&mut self.scratch));
                     return Ok(());
                 }
@@ -217,7 +296,7 @@ impl Session {
                 self.flush_client().await;
                 return Err(End::Client);
             }
-            if self.client.gone {
+            if self.client.gone || self.card.ends().is_some() {
                 return Err(End::Client);
             }
             if self.client.eof {
@@ -250,12 +329,13 @@ impl Session {
     /// cancelled.
     async fn run_units_watched(&mut self, indices: &[usize]) -> Result<(), End> {
         loop {
-            if self.client.eof || self.client.gone {
+            let sent_away = self.card.ends().is_some();
+            if self.client.eof || self.client.gone || sent_away {
                 if tokio::time::timeout(HALF_CLOSED_LOOK, self.run_units(indices)).await.is_ok() {
                     return Ok(());
                 }
-                if self.client.gone || !self.half_closed().await {
-                    self.client.gone = true;
+                if self.client.gone || sent_away || !self.half_closed().await {
+                    self.client.gone |= !sent_away;
                     for &i in indices {
                         if !self.links[i].quiet() && self.links[i].broken.is_none() {
                             let _ = self.links[i].server.cancel.cancel().await;
@@ -288,7 +368,7 @@ impl Session {
                 if self.client.inbox_has_room() {
                     progress |= self.client.poll_fill(cx);
                 }
-                if self.client.eof || self.client.gone {
+                if self.client.eof || self.client.gone || self.card.ends().is_some() {
                     return Poll::Ready(false);
                 }
                 if !progress {
@@ -392,7 +472,7 @@ impl Session {
                 progress |= link.poll_take(cx, &mut self.client);
             }
             progress |= self.client.poll_flush(cx);
-            if self.client.gone {
+            if self.client.gone || self.card.ends().is_some() {
                 return Poll::Ready(());
             }
             if fill && !progress && !self.links.iter().any(|l| l.pending_out() > SERVER_BACKLOG_BYTES) {
@@ -425,7 +505,7 @@ impl Session {
                 let why = "terminating connection because protocol synchronization was lost";
                 return self.fatal(Report::fatal("08P01", why));
             }
-            if self.client.gone {
+            if self.client.gone || self.card.ends().is_some() {
                 return Err(End::Client);
             }
             self.pump(false).await;
@@ -566,6 +646,7 @@ impl Session {
             _ => b'I',
         };
         self.client.status = status;
+        self.client.count_ready();
         self.client.say_reports();
         self.client.say(|o| message::ready_for_query(o, status));
     }
@@ -589,6 +670,7 @@ impl Session {
         self.cursors.clear();
         // Before they go back: from then on a cancel request must not find them.
         self.cancel.clear();
+        self.card.server.set(0);
         while let Some(link) = self.links.pop() {
             self.give_back(link);
         }
@@ -712,6 +794,14 @@ impl Session {
                 self.pass = Some(pass);
             }
         }
+        if self.db.is_paused() && self.links.is_empty() {
+            let db = self.db.clone();
+            self.wait_for(Box::pin(async move {
+                db.resumed().await;
+                Ok(())
+            }))
+            .await?;
+        }
         let pool = self.pools.shard(shard).clone();
         let server = match pool.try_checkout(self.worker.id) {
             Some(server) => server,
@@ -733,7 +823,7 @@ impl Session {
                 .await?
             }
         };
-        self.cancel.add(server.cancel.clone());
+        self.note_lent(&server);
         self.links.push(Link::new(shard, server, self.worker.take_spare()));
         let index = self.links.len() - 1;
         if let Err(report) = self.prepare_link(index).await {
@@ -743,16 +833,36 @@ impl Session {
         Ok(index)
     }
 
+    /// A server is this client's from now on: for cancel requests, the console, statistics.
+    fn note_lent(&self, server: &Server<LinkState>) {
+        self.cancel.add(server.cancel.clone());
+        self.card.server.set(server.number());
+        self.pools.stats.of(self.worker.id).assignments.add(1);
+    }
+
     /// Waits for a server or for leave to hold several, unless the client is cancelled.
-    async fn wait_for<T>(&self, granted: impl Future<Output = Result<T, Report>>) -> Result<T, LinkError> {
+    async fn wait_for<T>(
+        &mut self,
+        granted: impl Future<Output = Result<T, Report>>,
+    ) -> Result<T, LinkError> {
+        let begun = Instant::now();
+        self.card.phase.set(Phase::Waiting);
         let cancelled = self.cancel.waiting();
-        tokio::select! {
+        // Whoever tells the client to leave wakes its task.
+        let sent_away = poll_fn(|_| if self.card.ends().is_some() { Poll::Ready(()) } else { Poll::Pending });
+        let outcome = tokio::select! {
             biased;
             result = granted => result.map_err(LinkError::Refused),
             () = cancelled => Err(LinkError::Refused(
                 Report::error("57014", "canceling statement due to user request"),
             )),
-        }
+            () = sent_away => Err(LinkError::End(End::Client)),
+        };
+        self.card.phase.set(Phase::Running);
+        let waited = begun.elapsed();
+        self.waited += waited;
+        self.pools.stats.of(self.worker.id).wait.note(waited);
+        outcome
     }
 
     /// Sends ahead what the server must know before a statement of this client: settings, then the transaction.
@@ -837,7 +947,15 @@ impl Session {
 
     /// The client is gone: its statements are cancelled, its transaction rolled back, its servers kept if that is clean.
     async fn leave(mut self, end: End) {
-        if matches!(end, End::Fatal) {
+        self.count();
+        if let Some(why) = self.card.ends()
+            && !self.client.gone
+            && !self.links.iter().any(Link::inside_frame)
+        {
+            tracing::debug!(?why, database = %self.db.name, "a client is sent away");
+            self.client.say(|o| why.report().write(o));
+        }
+        if matches!(end, End::Fatal) || self.card.ends().is_some() {
             let _ = tokio::time::timeout(Duration::from_secs(1), self.flush_client()).await;
         }
         self.client.gone = true;

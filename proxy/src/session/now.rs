@@ -74,11 +74,13 @@ impl Session {
             served |= progress;
             if self.client.pending_out() == 0 && quiet {
                 self.release_if_free();
+                self.count();
                 if served && self.client.inbox_empty() {
+                    self.rest();
                     return Poll::Ready(Ok(Quick::Done));
                 }
             }
-            if self.client.gone || self.client.eof {
+            if self.client.gone || self.client.eof || self.card.ends().is_some() {
                 return Poll::Ready(Ok(Quick::Long));
             }
             if !stuffed && !self.backlogged() {
@@ -197,6 +199,7 @@ impl Session {
         }
         self.client.define(parse.name, &prepared);
         self.pending.push(Pending::Parse { prepared, name: parse.name.into() });
+        self.pools.stats.of(self.worker.id).client_parses.add(1);
         true
     }
 
@@ -225,6 +228,7 @@ impl Session {
         let Some(index) = self.link_now(shard) else { return false };
         self.send_pending(index);
         self.send_bind(index, &bind, prepared, template);
+        self.pools.stats.of(self.worker.id).binds.add(1);
         true
     }
 
@@ -318,7 +322,7 @@ impl Session {
             };
             return ready.then_some(index);
         }
-        if !self.links.is_empty() || (self.db.sharded && self.block.is_some()) {
+        if !self.links.is_empty() || (self.db.sharded && self.block.is_some()) || self.db.is_paused() {
             return None;
         }
         let pool = self.pools.shard(shard);
@@ -331,7 +335,7 @@ impl Session {
             pool.checkin(self.worker.id, server);
             return None;
         }
-        self.cancel.add(server.cancel.clone());
+        self.note_lent(&server);
         let mut link = Link::new(shard, server, self.worker.take_spare());
         if let Some(block) = &self.block {
             link.send_unit(&block.prologue_sql(), super::Unit::Prelude);

@@ -1,0 +1,304 @@
+//! Who is connected to a worker: a card for each client, for the console, for time limits and for sending clients away.
+//!
+//! Invariant: a card is read and written on its worker's thread only, so a session notes what it does with plain stores.
+//! Whoever else wants to know, or to send a client away, asks the worker.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::{Duration, Instant, SystemTime};
+
+use pgherd_config::PoolSettings;
+use pgherd_wire::message::Report;
+
+use crate::cancel::CancelEntry;
+use crate::database::UserPools;
+use crate::session::settings::{Settings, Value};
+
+/// Where a client came from, and to which of our addresses. `None`: a unix socket.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ends {
+    pub peer: Option<SocketAddr>,
+    pub local: Option<SocketAddr>,
+    /// The port that names a unix socket.
+    pub port: u16,
+}
+
+/// What a client is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Holds nothing, asks nothing.
+    Idle,
+    /// Holds a server and asks nothing: in a transaction, or pinned.
+    Holding,
+    /// Waits for an answer.
+    Running,
+    /// Waits for a server.
+    Waiting,
+}
+
+/// What a client is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Leave as soon as no transaction is open: pgherd stops.
+    Leave,
+    /// Leave now.
+    End(Why),
+}
+
+/// Why a client is sent away at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// KILL, KILL_CLIENT, or the end of pgherd.
+    Operator,
+    /// Its user or database is not in the configuration any more.
+    Removed,
+    ClientIdle,
+    IdleInTransaction,
+    Transaction,
+}
+
+impl Why {
+    /// The last words, as PostgreSQL says them where it has such a limit.
+    pub fn report(self) -> Report {
+        match self {
+            Self::Operator => Report::fatal("57P01", "terminating connection due to administrator command"),
+            Self::Removed => Report::fatal("57P01", "terminating connection due to administrator command")
+                .detail("The user or the database was removed from pgherd's configuration."),
+            Self::ClientIdle => Report::fatal("57P05", "terminating connection due to idle-session timeout")
+                .detail("The limit is client_idle_timeout in pgherd's configuration."),
+            Self::IdleInTransaction => {
+                Report::fatal("25P03", "terminating connection due to idle-in-transaction timeout")
+                    .detail("The limit is idle_transaction_timeout in pgherd's configuration.")
+            }
+            Self::Transaction => Report::fatal("25P04", "terminating connection due to transaction timeout")
+                .detail("The limit is transaction_timeout in pgherd's configuration."),
+        }
+    }
+}
+
+pub struct Card {
+    pub id: u64,
+    pub ends: Ends,
+    pub connected: SystemTime,
+    pub pools: RefCell<Arc<UserPools>>,
+    pub settings: RefCell<Arc<Settings>>,
+    pub phase: Cell<Phase>,
+    /// When the phase began; `Waiting` and `Running` begin with the client's message.
+    pub since: Cell<Instant>,
+    /// When the transaction began that is open.
+    pub xact_since: Cell<Option<Instant>>,
+    /// Number of a server that it holds; 0: none.
+    pub server: Cell<u64>,
+    pub statements: Cell<u32>,
+    pub cancel: Arc<CancelEntry>,
+    order: Cell<Option<Order>>,
+    /// Of the client's task.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Card {
+    pub fn order(&self) -> Option<Order> {
+        self.order.get()
+    }
+
+    /// The client is to leave now, whatever it does.
+    #[inline]
+    pub fn ends(&self) -> Option<Why> {
+        match self.order.get() {
+            Some(Order::End(why)) => Some(why),
+            Some(Order::Leave) | None => None,
+        }
+    }
+
+    /// A client's message has come. Reads the clock.
+    #[inline]
+    pub fn begin(&self) {
+        self.since.set(Instant::now());
+        self.phase.set(Phase::Running);
+    }
+
+    /// Everything is answered.
+    #[inline]
+    pub fn rest(&self, holding: bool, settings: &Arc<Settings>, statements: usize) {
+        self.phase.set(if holding { Phase::Holding } else { Phase::Idle });
+        self.statements.set(statements as u32);
+        if !Arc::ptr_eq(&self.settings.borrow(), settings) {
+            self.settings.replace(settings.clone());
+        }
+    }
+
+    /// Tells the client. An order to leave now is not taken back by a milder one.
+    pub fn tell(&self, order: Order) {
+        if !matches!(self.order.get(), Some(Order::End(_))) {
+            self.order.set(Some(order));
+        }
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// To be called once by the task that serves the client.
+    pub fn served_by(&self, waker: &Waker) {
+        *self.waker.borrow_mut() = Some(waker.clone());
+    }
+
+    pub fn entry(&self) -> Entry {
+        let settings = self.settings.borrow();
+        let application_name = match settings.get("application_name") {
+            Some(Value::Raw(name)) => name.to_string(),
+            Some(Value::Sql(sql)) => sql.trim_matches('\'').replace("''", "'"),
+            None => String::new(),
+        };
+        let pools = self.pools.borrow();
+        Entry {
+            id: self.id,
+            user: pools.user.clone(),
+            database: pools.database.clone(),
+            ends: self.ends,
+            connected: self.connected,
+            phase: self.phase.get(),
+            since: self.since.get(),
+            server: self.server.get(),
+            statements: self.statements.get(),
+            application_name,
+        }
+    }
+}
+
+/// A card as it was at a moment, for other threads.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub id: u64,
+    pub user: String,
+    pub database: String,
+    pub ends: Ends,
+    pub connected: SystemTime,
+    pub phase: Phase,
+    pub since: Instant,
+    pub server: u64,
+    pub statements: u32,
+    pub application_name: String,
+}
+
+/// The cards of one worker.
+#[derive(Default)]
+pub struct Roster {
+    cards: RefCell<HashMap<u64, Rc<Card>>>,
+    /// What everybody is told who comes from now on.
+    standing: Cell<Option<Order>>,
+}
+
+impl Roster {
+    pub fn enter(
+        self: &Rc<Self>,
+        ends: Ends,
+        pools: Arc<UserPools>,
+        settings: Arc<Settings>,
+        cancel: Arc<CancelEntry>,
+    ) -> Enrolled {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        pools.stats.clients.fetch_add(1, Ordering::Relaxed);
+        let card = Rc::new(Card {
+            id,
+            ends,
+            connected: SystemTime::now(),
+            pools: RefCell::new(pools),
+            settings: RefCell::new(settings),
+            phase: Cell::new(Phase::Idle),
+            since: Cell::new(Instant::now()),
+            xact_since: Cell::new(None),
+            server: Cell::new(0),
+            statements: Cell::new(0),
+            cancel,
+            order: Cell::new(self.standing.get()),
+            waker: RefCell::new(None),
+        });
+        self.cards.borrow_mut().insert(id, card.clone());
+        Enrolled { roster: self.clone(), card }
+    }
+
+    /// Tells all clients that `wanted` chooses; how many.
+    pub fn tell(&self, order: Order, wanted: impl Fn(&Card) -> bool) -> usize {
+        let cards = self.cards.borrow();
+        let chosen = cards.values().filter(|card| wanted(card));
+        chosen.map(|card| card.tell(order)).count()
+    }
+
+    /// Tells all clients, and those who come.
+    pub fn tell_all(&self, order: Order) {
+        self.standing.set(Some(order));
+        self.tell(order, |_| true);
+    }
+
+    /// Holds all clients to the limits of their time. Cancelling a statement takes a while, and is left to tasks of their own.
+    pub fn keep_time(&self) {
+        let now = Instant::now();
+        for card in self.cards.borrow().values() {
+            let pools = card.pools.borrow();
+            match overdue(card.phase.get(), card.since.get(), card.xact_since.get(), now, &pools.settings) {
+                None => {}
+                Some(Overdue::Query) => {
+                    let cancel = card.cancel.clone();
+                    tokio::task::spawn_local(async move { cancel.cancel().await });
+                }
+                Some(Overdue::Client(why)) => card.tell(Order::End(why)),
+            }
+        }
+    }
+
+    pub fn entries(&self) -> Vec<Entry> {
+        self.cards.borrow().values().map(|card| card.entry()).collect()
+    }
+}
+
+/// What a client is late with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Overdue {
+    Query,
+    Client(Why),
+}
+
+fn overdue(
+    phase: Phase,
+    since: Instant,
+    xact_since: Option<Instant>,
+    now: Instant,
+    limits: &PoolSettings,
+) -> Option<Overdue> {
+    let over =
+        |since: Instant, limit: Duration| !limit.is_zero() && now.saturating_duration_since(since) >= limit;
+    if xact_since.is_some_and(|begun| over(begun, limits.transaction_timeout)) {
+        return Some(Overdue::Client(Why::Transaction));
+    }
+    match (phase, xact_since) {
+        (Phase::Running, _) if over(since, limits.query_timeout) => Some(Overdue::Query),
+        (Phase::Holding, Some(_)) if over(since, limits.idle_transaction_timeout) => {
+            Some(Overdue::Client(Why::IdleInTransaction))
+        }
+        (Phase::Idle, _) | (Phase::Holding, None) if over(since, limits.client_idle_timeout) => {
+            Some(Overdue::Client(Why::ClientIdle))
+        }
+        _ => None,
+    }
+}
+
+/// A client on the roster; struck off on drop.
+pub struct Enrolled {
+    roster: Rc<Roster>,
+    pub card: Rc<Card>,
+}
+
+impl Drop for Enrolled {
+    fn drop(&mut self) {
+        // A waker holds its task, and the task this card.
+        self.card.waker.borrow_mut().take();
+        self.card.pools.borrow().stats.clients.fetch_sub(1, Ordering::Relaxed);
+        self.roster.cards.borrow_mut().remove(&self.card.id);
+    }
+}
