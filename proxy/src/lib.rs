@@ -4,6 +4,7 @@
 
 pub mod cancel;
 pub mod cli;
+pub mod console;
 pub mod control;
 pub mod database;
 pub mod demo;

@@ -55,7 +55,11 @@ enum Made {
     New(Arc<Database>),
 }
 
-async fn put_in_force(shared: &Arc<Shared>, config: Config) -> Result<(), String> {
+/// Puts a configuration in force. The caller holds `reloading`.
+///
+/// # Errors
+/// Why nothing has changed.
+pub async fn put_in_force(shared: &Arc<Shared>, config: Config) -> Result<(), String> {
     let before = shared.live();
     let workers = before.config.server.workers;
     let users = Users::new(&config)?;

@@ -170,6 +170,12 @@ impl Card {
     }
 }
 
+/// No two clients of the process have the same.
+pub fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A card as it was at a moment, for other threads.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -201,8 +207,7 @@ impl Roster {
         settings: Arc<Settings>,
         cancel: Arc<CancelEntry>,
     ) -> Enrolled {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = next_id();
         pools.stats.clients.fetch_add(1, Ordering::Relaxed);
         let card = Rc::new(Card {
             id,

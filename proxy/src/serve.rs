@@ -2,13 +2,13 @@
 //!
 //! Invariant: a client is given to one worker, the one with the fewest clients, and stays there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use pgherd_config::{Config, Drain};
@@ -24,7 +24,7 @@ use crate::control;
 use crate::database::{Database, UserPools};
 use crate::handshake::{self, Opening, Refused, Users};
 use crate::listen::{self, Listener};
-use crate::roster::{Card, Ends, Enrolled, Entry, Order, Why};
+use crate::roster::{Card, Ends, Enrolled, Entry, Order, Phase, Why};
 use crate::session::client::Client;
 use crate::session::statements::Ids;
 use crate::session::{Session, settings};
@@ -137,6 +137,8 @@ pub struct Shared {
     /// The control thread's.
     pub control: Handle,
     pub periods: Mutex<Periods>,
+    consoles: Mutex<BTreeMap<u64, Entry>>,
+    pub console_queries: AtomicU64,
     cancel_keys: CancelKeys,
     ids: Arc<Ids>,
     pub clients: AtomicUsize,
@@ -167,9 +169,14 @@ impl Shared {
         self.loads.len()
     }
 
+    /// Clients of the console.
+    pub fn consoles(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
+        self.consoles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All clients that have logged in. A worker that ends meanwhile has none.
     pub async fn entries(&self) -> Vec<Entry> {
-        let mut entries = Vec::new();
+        let mut entries: Vec<Entry> = self.consoles().values().cloned().collect();
         for inbox in &self.inboxes {
             let (answer, wait) = oneshot::channel();
             if inbox.send(Ask::Entries(answer)).is_ok() {
@@ -237,6 +244,8 @@ pub fn serve(config: Config, file: &Path) -> Result<(), String> {
         reloading: tokio::sync::Mutex::default(),
         control: control.handle().clone(),
         periods: Mutex::default(),
+        consoles: Mutex::default(),
+        console_queries: AtomicU64::new(0),
         cancel_keys: CancelKeys::default(),
         ids: Arc::default(),
         clients: AtomicUsize::new(0),
@@ -350,7 +359,8 @@ async fn last_client_left(shared: &Shared) {
     if *shared.stop.borrow() == Stop::No {
         return std::future::pending().await;
     }
-    while shared.clients.load(Ordering::Relaxed) > 0 {
+    // Whoever watches the end in the console does not put it off.
+    while shared.clients.load(Ordering::Relaxed) > shared.consoles().len() {
         tokio::time::sleep(LAST_LOOK_EVERY).await;
     }
 }
@@ -517,8 +527,39 @@ async fn greet(
             let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
             None
         }
-        Ok(Ok(None)) => None,
-        Ok(Ok(Some(admitted))) => begin(shared, worker, stream, ends, admitted).await,
+        Ok(Ok(Admission::Done)) => None,
+        Ok(Ok(Admission::Console { access, mut startup })) => {
+            let entry = console_entry(&startup, ends);
+            Box::pin(crate::console::serve(shared, stream, startup.take_rest(), access, entry)).await;
+            None
+        }
+        Ok(Ok(Admission::Session(admitted))) => begin(shared, worker, stream, ends, admitted).await,
+    }
+}
+
+/// How a handshake ended.
+enum Admission {
+    /// It was a cancel request.
+    Done,
+    Console {
+        access: crate::console::Access,
+        startup: handshake::Startup,
+    },
+    Session(Admitted),
+}
+
+fn console_entry(startup: &handshake::Startup, ends: Ends) -> Entry {
+    Entry {
+        id: crate::roster::next_id(),
+        user: startup.user().to_owned(),
+        database: startup.database().to_owned(),
+        ends,
+        connected: SystemTime::now(),
+        phase: Phase::Running,
+        since: Instant::now(),
+        server: 0,
+        statements: 0,
+        application_name: startup.get("application_name").unwrap_or_default().to_owned(),
     }
 }
 
@@ -529,17 +570,13 @@ struct Admitted {
     rest: Vec<u8>,
 }
 
-async fn admit(
-    shared: &Arc<Shared>,
-    worker: &Rc<Worker>,
-    stream: &mut Stream,
-) -> Result<Option<Admitted>, Refused> {
+async fn admit(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: &mut Stream) -> Result<Admission, Refused> {
     let startup = match handshake::open(stream).await? {
         Opening::Cancel(key) => {
             if let Some(entry) = shared.cancel_keys.find(key) {
                 entry.cancel().await;
             }
-            return Ok(None);
+            return Ok(Admission::Done);
         }
         Opening::Session(startup) => startup,
     };
@@ -562,6 +599,10 @@ async fn admit(
     }
     let startup = &mut authenticated.startup;
     let database = startup.database().to_owned();
+    if crate::console::NAMES.contains(&database.as_str()) {
+        let access = crate::console::access(&live, &user, &database).map_err(Refused::Said)?;
+        return Ok(Admission::Console { access, startup: authenticated.startup });
+    }
     if let Some(replication) = startup.get("replication")
         && !matches!(replication, "false" | "off" | "no" | "0")
     {
@@ -603,7 +644,7 @@ async fn admit(
         pools.set_told(told);
     }
     let rest = startup.take_rest();
-    Ok(Some(Admitted { db, pools, settings, rest }))
+    Ok(Admission::Session(Admitted { db, pools, settings, rest }))
 }
 
 /// Whether the user and the database have room for one more client, in PostgreSQL's words. Two who come at once may both
