@@ -17,11 +17,18 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve clients as the configuration file says, until SIGINT or SIGTERM
-    Serve { file: PathBuf },
+    Serve {
+        /// The configuration, TOML
+        file: PathBuf,
+    },
     /// Check the configuration file: every problem with its line; touches no server
-    Check { file: PathBuf },
+    Check {
+        /// The configuration, TOML
+        file: PathBuf,
+    },
     /// Print where a statement would run and how its answer would be put together, without running it
     Explain {
+        /// The configuration, TOML
         file: PathBuf,
         /// One SQL statement
         sql: String,

@@ -36,6 +36,9 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// How much later than a program that it ended a signal may be noticed.
+const SIGNAL_WITHIN: Duration = Duration::from_millis(100);
+
 /// What `pgherd demo` can be told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoOptions {
@@ -134,6 +137,7 @@ pub fn run(options: DemoOptions) -> ExitCode {
     match demo(&options, &interrupt) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            let failure = interrupt.explains(failure);
             eprintln!("\npgherd demo: {failure}");
             match failure {
                 Failure::Interrupted => ExitCode::from(EXIT_INTERRUPTED),
@@ -378,6 +382,19 @@ impl Interrupt {
     #[cfg(test)]
     fn never() -> Self {
         Self(Arc::default())
+    }
+
+    /// Ctrl-C goes to all that a terminal runs, so a program of ours that ended by it may be seen before the signal is.
+    fn explains(&self, failure: Failure) -> Failure {
+        let deadline = Instant::now() + SIGNAL_WITHIN;
+        while self.check().is_ok() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        match (&failure, self.check()) {
+            // What was proven wrong stays wrong.
+            (Failure::Unproven { .. }, _) | (_, Ok(())) => failure,
+            (_, Err(interrupted)) => interrupted,
+        }
     }
 
     /// # Errors
