@@ -160,8 +160,6 @@ pub fn script(why: &'static str, steps: Vec<Step>) -> Script {
 /// may leave the list.
 const DIFFERENT: &[(&str, &str, &str)] = &[
     // Open: to be mended.
-    ("plain", "EXECUTE of a Parse's name", "open: SQL EXECUTE does not know the names of Parse"),
-    ("plain", "Bind of an SQL PREPARE's name", "open: Bind does not know the names of SQL PREPARE"),
     (
         "plain",
         "pg_prepared_statements shows the client's own",

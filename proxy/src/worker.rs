@@ -124,6 +124,10 @@ impl Worker {
         self.statements.borrow_mut().intern(&self.ids, reading, tail, parse)
     }
 
+    pub fn intern_declared(&self, reading: &[u8], types: &str, body: &str) -> Rc<Prepared> {
+        self.statements.borrow_mut().intern_declared(&self.ids, reading, types, body)
+    }
+
     pub fn intern_text(&self, reading: &[u8], sql: &str, types: &[u32]) -> Rc<Prepared> {
         self.statements.borrow_mut().intern_text(&self.ids, reading, sql, types)
     }

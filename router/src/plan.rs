@@ -50,7 +50,23 @@ pub enum Kind {
     Set(SetStatement),
     /// SET LOCAL, SET CONSTRAINTS, SET TRANSACTION: lives in the transaction.
     SetLocal,
+    /// SELECT set_config(name, value, false), once or several times, and nothing else. On a plain pool only: elsewhere it is
+    /// refused.
+    SetConfig(Vec<(ConfigText, ConfigText)>),
     DiscardAll,
+    /// PREPARE name [(types)] AS statement. On a plain pool only. `types` with its parentheses, or empty; both in the statement's
+    /// own text.
+    Prepare {
+        name: String,
+        types: Range<u32>,
+        body: Range<u32>,
+    },
+    /// EXECUTE name ..., also behind EXPLAIN or CREATE TABLE ... AS. On a plain pool only. `at`: where the name stands in the
+    /// statement's own text.
+    Execute {
+        name: String,
+        at: Range<u32>,
+    },
     /// `None`: ALL
     Deallocate(Option<String>),
     /// COPY ... FROM STDIN into a sharded or reference table, see [`Plan::CopyFrom`]
@@ -72,6 +88,14 @@ pub enum Kind {
         name: Option<String>,
     },
     Other,
+}
+
+/// An argument of set_config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigText {
+    Constant(String),
+    /// Of the Bind message; 0 is $1.
+    Param(u16),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -207,6 +207,24 @@ impl Report {
         Self { raw: Some(body.to_vec()), ..Self::read(body) }
     }
 
+    /// Moves the position that a server named, in characters of another text than the one that it was sent.
+    pub fn shift_position(&mut self, by: i64) {
+        let Some(raw) = &mut self.raw else { return };
+        let mut at = 0;
+        while let Some(&code) = raw.get(at).filter(|code| **code != 0) {
+            let Some(length) = raw[at + 1..].iter().position(|byte| *byte == 0) else { return };
+            let text = at + 1..at + 1 + length;
+            if code == b'P'
+                && let Some(position) =
+                    std::str::from_utf8(&raw[text.clone()]).ok().and_then(|p| p.parse::<i64>().ok())
+            {
+                raw.splice(text, (position + by).max(1).to_string().into_bytes());
+                return;
+            }
+            at = text.end + 1;
+        }
+    }
+
     /// Reads the body of an ErrorResponse or NoticeResponse. A field that is missing becomes a mild default: some
     /// servers leave fields out, and that must not hurt anybody.
     pub fn read(body: &[u8]) -> Self {

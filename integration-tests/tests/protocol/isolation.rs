@@ -100,7 +100,13 @@ impl Session {
         match dice.below(if pinning { 15 } else { 12 }) {
             0 | 1 => {
                 let (n, v) = (dice.below(SETTINGS.len()), dice.below(3));
-                self.tell(&set_sql(n, v));
+                if dice.below(3) == 0 {
+                    let (name, values) = &SETTINGS[n];
+                    let value = values[v].replace('\'', "''");
+                    self.tell(&format!("SELECT set_config('{name}', '{value}', false)"));
+                } else {
+                    self.tell(&set_sql(n, v));
+                }
                 self.set[n] = Some(v);
             }
             2 => {
@@ -131,20 +137,27 @@ impl Session {
                 // The same names at every client, another text.
                 let name = format!("s{}", dice.below(3));
                 let text = format!("{me}-{}", dice.below(1000));
-                let close = close_statement(&name);
-                self.steps.push(format!("Parse {name} as {text}"));
-                self.wire.send(
-                    &[close, parse(&name, &format!("SELECT '{text}' || $1::text"), &[]), sync()].concat(),
-                );
-                let said = self.wire.until(b'Z');
-                if let Some(e) = error_of(&said) {
-                    self.fail(format!("Parse: {e}"));
+                let sql = format!("SELECT '{text}' || $1::text");
+                if dice.below(2) == 0 {
+                    if self.statements.iter().any(|(n, _)| *n == name) {
+                        self.tell(&format!("DEALLOCATE {name}"));
+                    }
+                    self.tell(&format!("PREPARE {name} (text) AS {sql}"));
+                } else {
+                    self.steps.push(format!("Parse {name} as {text}"));
+                    self.wire.send(&[close_statement(&name), parse(&name, &sql, &[]), sync()].concat());
+                    let said = self.wire.until(b'Z');
+                    if let Some(e) = error_of(&said) {
+                        self.fail(format!("Parse: {e}"));
+                    }
                 }
                 self.statements.retain(|(n, _)| *n != name);
                 self.statements.push((name, text));
             }
             6 | 7 => {
                 for (name, text) in self.statements.clone() {
+                    let by_sql = self.ask(&format!("EXECUTE {name} ('?')"));
+                    self.check("EXECUTE", &format!("{text}?"), &by_sql);
                     self.steps.push(format!("Execute {name}"));
                     self.wire.send(&[bind("", &name, &["!"]), execute("", 0), sync()].concat());
                     let said = self.wire.until(b'Z');

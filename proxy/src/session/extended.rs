@@ -154,6 +154,13 @@ impl Session {
             // Not this: let a server look for tables that are on several shards, and say that one does not exist.
             return self.batch_error(refused(refusal.clone())).await;
         }
+        let prepared = match analysis.first().map(|statement| &statement.template.kind) {
+            Some(Kind::Execute { name, at }) => match self.executing(&prepared, name, at) {
+                Ok(executing) => executing,
+                Err(report) => return self.batch_error(report).await,
+            },
+            _ => prepared,
+        };
         self.client.statements.insert(parse.name.into(), prepared.clone());
         if is_local(&analysis) {
             self.reply(message::PARSE_COMPLETE, Undo::Define(parse.name.into()));
@@ -169,6 +176,9 @@ impl Session {
     /// Makes sure that the link's server has the statement. Returns its name there; a Parse goes ahead where it lacks.
     /// `forward`: the client waits for a ParseComplete of this statement, under the given name.
     fn put(&mut self, index: usize, prepared: &Rc<Prepared>, client_name: Option<&[u8]>) -> ServerName {
+        if let Some(inner) = prepared.needs.get() {
+            self.put(index, inner, None);
+        }
         let cache_unnamed = self.pools.settings.cache_unnamed;
         let max = self.pools.settings.statements_max;
         let link = &mut self.links[index];
@@ -185,6 +195,7 @@ impl Session {
         }
         // An unnamed statement that is met for the first time may never come again: it takes no name on the server.
         let named = match client_name {
+            _ if prepared.declared.is_some() => true,
             Some(b"") => cache_unnamed && prepared.parses.get() > 1,
             Some(_) => true,
             None => prepared.parses.get() > 1 || state.unnamed != Some(prepared.id),
@@ -209,6 +220,14 @@ impl Session {
             state.unnamed = Some(prepared.id);
         }
         self.pools.stats.of(self.worker.id).server_parses.add(1);
+        if let Some(sql) = prepared.declaration() {
+            message::parse(&mut link.out, b"", sql.as_bytes(), &[]);
+            message::bind(&mut link.out, b"pgherd_prepare", b"", &[], &[], &[]);
+            message::execute(&mut link.out, b"pgherd_prepare", 0);
+            link.server.state.unnamed = None;
+            link.expects.push_back(Expect::Own { prepares: Some(prepared.id) });
+            return name;
+        }
         message::parse(&mut link.out, name.as_bytes(), prepared.sql.as_bytes(), &prepared.types);
         link.expects.push_back(Expect::Parse {
             forward: client_name.is_some(),
@@ -456,7 +475,10 @@ impl Session {
             _ => None,
         };
         match shard {
-            Some(shard) if !(self.db.sharded && statement.template.ddl) => {
+            Some(shard)
+                if !(self.db.sharded && statement.template.ddl)
+                    && !matches!(statement.template.kind, Kind::SetConfig(_)) =>
+            {
                 let index = match self.link_for(shard).await {
                     Ok(index) => index,
                     Err(LinkError::Refused(report)) => {
@@ -640,6 +662,11 @@ impl Session {
                 let outcome = self.run_plan(&prepared.sql, template, plan_clone, via).await?;
                 if let Some(Portal { place: Place::Fan { done, .. }, .. }) = self.portals.get_mut(name) {
                     *done = true;
+                }
+                if let (Kind::SetConfig(calls), Ok(_)) = (&template.kind, &outcome) {
+                    let (mut formats, mut values, mut results) = (Vec::new(), Vec::new(), Vec::new());
+                    let _ = message::read_bind_tail(&tail, &mut formats, &mut values, &mut results);
+                    self.note_config(calls, &values);
                 }
                 match outcome {
                     Ok(tag) => {
@@ -868,6 +895,7 @@ fn is_local(analysis: &[Statement]) -> bool {
                 | Kind::Set(_)
                 | Kind::SetLocal
                 | Kind::DiscardAll
+                | Kind::Prepare { .. }
                 | Kind::Deallocate(_)
         ),
         _ => false,

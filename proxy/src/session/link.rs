@@ -76,8 +76,11 @@ pub enum Expect {
     Local(Vec<u8>, Undo),
     /// Everything up to ReadyForQuery belongs to a statement of pgherd's own, or to a part of a statement that runs on several shards.
     Unit(Unit),
-    /// One extended message of pgherd's own inside the client's batch: swallowed until CommandComplete.
-    Own,
+    /// One extended message of pgherd's own inside the client's batch: swallowed until CommandComplete. `prepares`: what it makes
+    /// the server know.
+    Own {
+        prepares: Option<StatementId>,
+    },
     /// CloseComplete of a statement that pgherd itself let go of: swallowed.
     CloseQuiet,
     /// An error forced on the server to end its implicit transaction; the client gets these bytes in its place.
@@ -133,6 +136,11 @@ pub struct Captured {
 }
 
 impl Captured {
+    /// A unit is sent: what the last one said is no longer asked for.
+    pub fn begin(&mut self) {
+        *self = Self { used: true, ..Self::default() };
+    }
+
     fn clear(&mut self) {
         if self.used {
             *self = Self::default();
@@ -314,7 +322,7 @@ impl Link {
         let mut units = false;
         for expect in self.expects.drain(..).rev() {
             match &expect {
-                Expect::Unit(_) | Expect::Own => units = true,
+                Expect::Unit(_) | Expect::Own { .. } => units = true,
                 Expect::Query { .. } | Expect::Sync => {
                     self.lost_ready += 1;
                     self.lost_replies += 1;
@@ -582,13 +590,13 @@ impl Link {
         // May come at any time, asked for or not.
         match kind {
             b'S' => {
-                let later = matches!(self.expects.front(), Some(Expect::Unit(_) | Expect::Own));
+                let later = matches!(self.expects.front(), Some(Expect::Unit(_) | Expect::Own { .. }));
                 return Ok(client.note_parameter(&self.block[body], later));
             }
             b'N' => {
                 return Ok(!matches!(
                     self.expects.front(),
-                    Some(Expect::Unit(Unit::Quiet | Unit::Prelude) | Expect::Own)
+                    Some(Expect::Unit(Unit::Quiet | Unit::Prelude) | Expect::Own { .. })
                 ));
             }
             b'A' => return Ok(true),
@@ -704,7 +712,7 @@ impl Link {
                 }
                 other => Err(format!("message {:?} in reply to Execute", other as char)),
             },
-            Expect::Own => match kind {
+            Expect::Own { .. } => match kind {
                 b'1' | b'2' | b'n' => Ok(false),
                 b'C' => {
                     self.expects.pop_front();
@@ -762,6 +770,9 @@ impl Link {
                     self.undone.push(undo);
                 }
                 Expect::Local(_, undo) => self.undone.push(undo),
+                Expect::Own { prepares: Some(id) } => {
+                    self.server.state.prepared.remove(&id);
+                }
                 _ => {}
             }
         }

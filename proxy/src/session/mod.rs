@@ -9,7 +9,7 @@
 //! The rooms: [`client`] and [`link`] are the two sides; `query` and `extended` take in the client's messages, `now`
 //! those that need no waiting;
 //! `fan` runs a statement on several shards; `transaction` begins and ends; `copy` splits COPY FROM; `schema` reads what a
-//! transaction changed.
+//! transaction changed; `named` is SQL PREPARE and set_config.
 //!
 //! Start reading at [`Session::run`].
 
@@ -19,6 +19,7 @@ mod extended;
 mod fan;
 pub mod link;
 mod login;
+mod named;
 mod now;
 mod query;
 mod schema;

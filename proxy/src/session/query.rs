@@ -67,7 +67,12 @@ impl Session {
                     }
                     if matches!(
                         statement.template.kind,
-                        Kind::Set(_) | Kind::DiscardAll | Kind::Deallocate(_)
+                        Kind::Set(_)
+                            | Kind::SetConfig(_)
+                            | Kind::DiscardAll
+                            | Kind::Prepare { .. }
+                            | Kind::Execute { .. }
+                            | Kind::Deallocate(_)
                     ) {
                         // What the string leaves in the session is not known statement by statement.
                         self.pin(pgherd_router::plan::SessionEffect::Other);
@@ -88,6 +93,23 @@ impl Session {
         if let Some(report) = self.refuses_statements() {
             self.settle().await?;
             return self.end_query(Err(report)).await;
+        }
+        match &template.kind {
+            Kind::Execute { .. } => {
+                return match self.execute_by_sql(text, template).await? {
+                    Ok(()) => Ok(()),
+                    Err(report) => self.end_query(Err(report)).await,
+                };
+            }
+            Kind::SetConfig(calls) => {
+                let plan = as_each(Plan::One(ShardId(0)), Some(ShardId(0)));
+                let outcome = self.run_plan(text, template, plan, Via::Simple).await?;
+                if outcome.is_ok() {
+                    self.note_config(calls, &[]);
+                }
+                return self.end_query(outcome).await;
+            }
+            _ => {}
         }
         let plan = if self.db.sharded {
             let topology = self.topology();
@@ -313,7 +335,13 @@ impl Session {
             };
             match outcome {
                 Ok(tag) => self.client.say(|o| message::command_complete(o, &tag)),
-                Err(report) => return self.end_query(Err(report)).await,
+                Err(mut report) => {
+                    // The server was sent this one alone.
+                    let before =
+                        sql.get(..statement.at.start as usize).map_or(0, |text| text.chars().count());
+                    report.shift_position(before as i64);
+                    return self.end_query(Err(report)).await;
+                }
             }
         }
         let outcome = self.end_implicit().await;
@@ -350,6 +378,25 @@ impl Session {
         let template = &*statement.template;
         if let Some(report) = self.refuses_statements() {
             return Ok(Err(report));
+        }
+        match &template.kind {
+            Kind::Execute { .. } => {
+                let sql = match self.executable(text, template).await? {
+                    Ok(sql) => sql,
+                    Err(report) => return Ok(Err(report)),
+                };
+                let plan = as_each(Plan::One(ShardId(0)), Some(ShardId(0)));
+                return self.run_plan(&sql, template, plan, Via::Simple).await;
+            }
+            Kind::SetConfig(calls) => {
+                let plan = as_each(Plan::One(ShardId(0)), Some(ShardId(0)));
+                let outcome = self.run_plan(text, template, plan, Via::Simple).await?;
+                if outcome.is_ok() {
+                    self.note_config(calls, &[]);
+                }
+                return Ok(outcome);
+            }
+            _ => {}
         }
         self.see_own_schema().await?;
         let topology = self.topology();
@@ -460,7 +507,11 @@ impl Session {
             }
             _ => {}
         }
-        if !matches!(template.kind, Kind::Set(_) | Kind::SetLocal | Kind::DiscardAll | Kind::Deallocate(_)) {
+        let local = matches!(
+            template.kind,
+            Kind::Set(_) | Kind::SetLocal | Kind::DiscardAll | Kind::Prepare { .. } | Kind::Deallocate(_)
+        );
+        if !local {
             return Ok(None);
         }
         self.settle().await?;
@@ -491,6 +542,10 @@ impl Session {
                     }
                     Ok("DISCARD ALL".to_owned())
                 }
+            }
+            Kind::Prepare { name, types, body } => {
+                let types = text.get(types.start as usize..types.end as usize).unwrap_or("");
+                self.prepare_by_sql(text, name, types, body.start as usize..body.end as usize).await?
             }
             Kind::Deallocate(None) => {
                 self.client.statements.retain(|name, _| name.is_empty());

@@ -58,6 +58,10 @@ pub struct Prepared {
     pub types: Box<[u32]>,
     /// The analysis and the topology version that it was made for.
     pub analysis: RefCell<(u64, Rc<Vec<Statement>>)>,
+    /// Made by SQL PREPARE: its types as they were written, with their parentheses, or nothing.
+    pub declared: Option<Box<str>>,
+    /// A statement that this one executes.
+    pub needs: std::cell::OnceCell<Rc<Prepared>>,
     /// How often it was parsed: an unnamed statement is worth a name from the second time on.
     pub parses: Cell<u32>,
 }
@@ -65,7 +69,28 @@ pub struct Prepared {
 impl Prepared {
     fn new(id: StatementId, sql: &str, types: Box<[u32]>) -> Self {
         let analysis = RefCell::new((u64::MAX, Rc::default()));
-        Self { id, sql: sql.into(), types, analysis, parses: Cell::new(1) }
+        Self {
+            id,
+            sql: sql.into(),
+            types,
+            analysis,
+            parses: Cell::new(1),
+            declared: None,
+            needs: Default::default(),
+        }
+    }
+
+    /// What a server is sent.
+    pub fn text(&self) -> &[u8] {
+        self.sql.as_bytes()
+    }
+
+    /// How a server comes to know it, if by SQL.
+    pub fn declaration(&self) -> Option<String> {
+        let types = self.declared.as_ref()?;
+        let name = ServerName::of(self.id);
+        let name = String::from_utf8_lossy(name.as_bytes());
+        Some(format!("PREPARE {name} {types} AS {}", self.sql))
     }
 }
 
@@ -116,6 +141,13 @@ impl Statements {
         if may_name_a_moment(sql) {
             return Ok(Rc::new(Prepared::new(ids.fresh(), sql, types.collect())));
         }
+        self.make_room();
+        let made = Rc::new(Prepared::new(ids.of(key), sql, types.collect()));
+        self.known.insert(key.into(), made.clone());
+        Ok(made)
+    }
+
+    fn make_room(&mut self) {
         if self.known.len() >= WORKER_STATEMENTS_MAX {
             self.known.retain(|_, s| Rc::strong_count(s) > 1);
             if self.known.len() >= WORKER_STATEMENTS_MAX {
@@ -123,9 +155,23 @@ impl Statements {
                 self.known.clear();
             }
         }
-        let made = Rc::new(Prepared::new(ids.of(key), sql, types.collect()));
-        self.known.insert(key.into(), made.clone());
-        Ok(made)
+    }
+
+    /// The statement of an SQL PREPARE.
+    pub fn intern_declared(&mut self, ids: &Ids, reading: &[u8], types: &str, body: &str) -> Rc<Prepared> {
+        // No Parse message's body can begin like this: its text would be empty, and something behind its end.
+        let key = [reading, b"\0\0PREPARE\0", types.as_bytes(), b"\0", body.as_bytes()].concat();
+        if let Some(known) = self.known.get(&key[..]) {
+            return known.clone();
+        }
+        let id = if may_name_a_moment(body) { ids.fresh() } else { ids.of(&key) };
+        let made =
+            Rc::new(Prepared { declared: Some(types.into()), ..Prepared::new(id, body, Box::default()) });
+        if !may_name_a_moment(body) {
+            self.make_room();
+            self.known.insert(key.into(), made.clone());
+        }
+        made
     }
 
     /// The statement of a text of pgherd's own making (a part of a split INSERT).

@@ -28,7 +28,7 @@ pub struct Block {
     prologue: Vec<Prologue>,
     settings_before: Arc<Settings>,
     /// SET inside the block: a rollback takes it back.
-    settings_changed: bool,
+    pub settings_changed: bool,
     /// The schema was changed.
     pub ddl: bool,
     /// NOTIFY was said on the first shard: it cannot be prepared there, so that shard has to decide.
@@ -273,7 +273,7 @@ impl Session {
             message::execute(&mut link.out, b"pgherd_begin", 0);
             link.out.extend_from_slice(message::FLUSH);
             link.server.state.unnamed = None;
-            link.expects.push_back(Expect::Own);
+            link.expects.push_back(Expect::Own { prepares: None });
         }
         self.run_units(&indices).await;
         for &i in &indices {

@@ -12,7 +12,9 @@ use super::route::Route;
 use super::schema;
 use super::shape::{Shape, shape};
 use crate::lexer::{Token, TokenKind, string_value};
-use crate::plan::{Begin, Isolation, Kind, Literal, LiteralKind, SessionEffect, SetStatement, Template};
+use crate::plan::{
+    Begin, ConfigText, Isolation, Kind, Literal, LiteralKind, SessionEffect, SetStatement, Template,
+};
 use crate::refusal::Refusal;
 use crate::topology::{ShardId, Topology};
 
@@ -122,7 +124,7 @@ pub(super) fn statement(topology: &Topology, sql: &str, tokens: &[Token], litera
             Err(refusal) => draft.route = Route::Refuse(refusal),
         }
     }
-    if draft.effect.is_none() {
+    if draft.effect.is_none() && !matches!(draft.kind, Kind::SetConfig(_)) {
         draft.effect = effect_of_calls(tokens);
     }
     draft.made(topology)
@@ -400,6 +402,9 @@ fn session(topology: &Topology, sql: &str, tokens: &[Token]) -> Option<Draft> {
         "listen" => Some(Draft::other(Route::One(FIRST)).with_effect(SessionEffect::Listen)),
         "unlisten" | "notify" | "checkpoint" => Some(Draft::other(Route::One(FIRST))),
         "load" => Some(Draft::other(Route::One(FIRST)).with_effect(SessionEffect::Other)),
+        "execute" | "explain" | "create" if is_plain(topology) => execute(first, tokens),
+        "prepare" if is_plain(topology) && reader.word() != Some("transaction") => prepare(sql, reader),
+        "select" if is_plain(topology) => set_config(reader),
         "execute" => Some(Draft::other(Route::One(FIRST)).with_effect(SessionEffect::SqlPrepare)),
         "prepare" if reader.word() != Some("transaction") => {
             let mut draft = Draft::other(Route::One(FIRST)).with_effect(SessionEffect::SqlPrepare);
@@ -424,6 +429,93 @@ fn session(topology: &Topology, sql: &str, tokens: &[Token]) -> Option<Draft> {
                 .then(|| Draft::new(Kind::CloseCursor { name: (!all).then_some(name) }, Route::One(FIRST)))
         }
         "declare" => declare(topology, tokens, reader),
+        _ => None,
+    }
+}
+
+/// PREPARE name [(types)] AS statement
+fn prepare(sql: &str, mut reader: Reader<'_>) -> Option<Draft> {
+    let name = reader.identifier()?.to_owned();
+    let types = match (reader.peek(), reader.parentheses()) {
+        (Some(open), Some(inside)) => {
+            let last = inside.last().map_or(open.at.end, |token| token.at.end);
+            let end = last + sql.get(last as usize..)?.find(')')? as u32 + 1;
+            open.at.start..end
+        }
+        _ => 0..0,
+    };
+    if !reader.accept("as") {
+        return None;
+    }
+    let body = reader.peek()?.at.start..reader.rest().last()?.at.end;
+    Some(Draft::new(Kind::Prepare { name, types, body }, Route::One(FIRST)).literal())
+}
+
+/// EXECUTE name ..., EXPLAIN [...] EXECUTE name ..., CREATE TABLE ... AS EXECUTE name ...
+fn execute(first: &str, tokens: &[Token]) -> Option<Draft> {
+    let word = |token: &Token, text: &str| token.kind == TokenKind::Word && token.text == text;
+    let mut reader = Reader::new(tokens);
+    reader.next();
+    match first {
+        "execute" => {}
+        "explain" => {
+            while reader.accept_any(&["analyze", "analyse", "verbose"]) {}
+            reader.parentheses();
+            if !reader.accept("execute") {
+                return None;
+            }
+        }
+        // What a temporary table does to the session is known by its other words.
+        _ if reader.accept_any(&["temp", "temporary", "local", "global"]) => return None,
+        _ => loop {
+            let token = reader.next()?;
+            if word(token, "as") && reader.accept("execute") {
+                break;
+            }
+        },
+    }
+    let token = reader.peek()?;
+    let (name, at) = (reader.identifier()?.to_owned(), token.at.clone());
+    let mut draft = Draft::new(Kind::Execute { name, at }, Route::One(FIRST)).literal();
+    draft.ddl = first == "create";
+    Some(draft)
+}
+
+/// SELECT set_config('name', 'value', false), ...: what is set is known, so that the session can carry it to other servers.
+fn set_config(mut reader: Reader<'_>) -> Option<Draft> {
+    let mut calls = Vec::new();
+    loop {
+        if reader.accept("pg_catalog") && !reader.accept_symbol(".") {
+            return None;
+        }
+        if !reader.accept("set_config") {
+            return None;
+        }
+        let inside = reader.parentheses()?;
+        let [name, first, value, second, last] = inside else { return None };
+        if first.text != "," || second.text != "," || last.kind != TokenKind::Word || last.text != "false" {
+            return None;
+        }
+        calls.push((config_text(name)?, config_text(value)?));
+        if reader.accept("as") {
+            reader.identifier()?;
+        }
+        if !reader.accept_symbol(",") {
+            break;
+        }
+    }
+    reader.at_end().then(|| Draft::new(Kind::SetConfig(calls), Route::One(FIRST)).literal())
+}
+
+fn config_text(token: &Token) -> Option<ConfigText> {
+    match token.kind {
+        TokenKind::Param => token.text.parse::<u16>().ok()?.checked_sub(1).map(ConfigText::Param),
+        TokenKind::Literal(LiteralKind::String) => {
+            let inside = token.text.strip_prefix('\'')?.strip_suffix('\'')?;
+            // A backslash means what standard_conforming_strings says; two parts of a string are none of ours.
+            let plain = !inside.contains('\\') && !inside.replace("''", "").contains('\'');
+            plain.then(|| ConfigText::Constant(inside.replace("''", "'")))
+        }
         _ => None,
     }
 }
