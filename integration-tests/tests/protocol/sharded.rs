@@ -4,7 +4,7 @@ use crate::raw::*;
 use crate::*;
 
 /// Sharded by `k`, a bigint.
-pub const TABLES: [&str; 4] = ["sa", "sb", "sc", "sd"];
+pub const TABLES: [&str; 5] = ["sa", "sb", "sc", "sd", "se"];
 
 fn run(sql: &str) -> Vec<u8> {
     [parse("", sql, &[]), bind("", "", &[]), describe_portal(""), execute("", 0)].concat()
@@ -184,4 +184,26 @@ fn copy_over_four_shards_is_answered_as_by_one_server() {
             ),
         ],
     );
+}
+
+/// A pinned client holds servers already when its transaction begins. They joined it without being asked, so a REPEATABLE READ
+/// transaction read several shards, each at another moment; and one on another shard than the pin's was refused.
+#[test]
+fn a_pinned_client_reads_one_snapshot_in_repeatable_read() {
+    let stage = stage();
+    stage.prepare("shop", &["CREATE TABLE se (k bigint PRIMARY KEY, v text)"]);
+    let mut wire = stage.endpoint.login("shop");
+    wire.run("LISTEN pinned");
+    wire.run("UPDATE se SET v = v");
+    let several = "a REPEATABLE READ transaction cannot use more than one shard";
+    for key in 1..=8 {
+        wire.run("BEGIN ISOLATION LEVEL REPEATABLE READ");
+        wire.run(&format!("SELECT v FROM se WHERE k = {key}"));
+        let refusal = error_of(&wire.query("SELECT count(*) FROM se"));
+        assert!(refusal.as_deref().is_some_and(|error| error.contains(several)), "{key}: {refusal:?}");
+        wire.run("ROLLBACK");
+    }
+    wire.run("BEGIN");
+    assert_eq!(wire.value("SELECT count(*) FROM se"), Ok("0".to_owned()));
+    wire.run("COMMIT");
 }

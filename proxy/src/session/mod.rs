@@ -778,13 +778,20 @@ impl Session {
         self.lost_report(shard, &Broken::Lost(None))
     }
 
+    /// Why no further shard may join the transaction. Servers that the client only holds, because it is pinned, count for nothing:
+    /// they have taken no snapshot in it.
+    fn refuses_to_join(&self) -> Option<Report> {
+        let block = self.block.as_ref()?;
+        if !self.links.iter().any(|link| link.in_block) {
+            return None;
+        }
+        block.refuses_second_shard(&self.settings, self.pools.default_isolation())
+    }
+
     /// Checks a server of `shard` out and brings it to where the client is.
     async fn join(&mut self, shard: ShardId) -> Result<usize, LinkError> {
-        if let Some(block) = &self.block {
-            if !self.links.is_empty()
-                && let Some(refusal) =
-                    block.refuses_second_shard(&self.settings, self.pools.default_isolation())
-            {
+        if self.block.is_some() {
+            if let Some(refusal) = self.refuses_to_join() {
                 return Err(LinkError::Refused(refusal));
             }
             if self.db.sharded && self.pass.is_none() {
@@ -868,6 +875,12 @@ impl Session {
 
     /// Sends ahead what the server must know before a statement of this client: settings, then the transaction.
     async fn prepare_link(&mut self, index: usize) -> Result<(), Report> {
+        // Here, where all ways of joining meet: a pinned client's server is held already and joins without a checkout.
+        if !self.links[index].in_block
+            && let Some(refusal) = self.refuses_to_join()
+        {
+            return Err(refusal);
+        }
         let schema_version = self.db.schema_version();
         let link = &mut self.links[index];
         let state = &mut link.server.state;
