@@ -172,7 +172,6 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
     ),
     ("plain", "a failing unnamed Parse leaves none", "which routine of the server says so"),
     ("plain", "a portal of a DECLAREd cursor", "open: Describe and Execute of an SQL cursor"),
-    ("plain", "DISCARD ALL", "open: ParameterStatus comes with the next statement"),
     ("shop", "an error in a fan in a batch", "open: the RowDescription does not precede the error"),
     ("shop", "Query behind an unfinished batch over shards", "open: the Query's ReadyForQuery says T"),
     ("shop", "a failing Query takes the batch before it back", "open: the Query's ReadyForQuery says E"),

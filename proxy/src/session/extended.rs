@@ -476,8 +476,8 @@ impl Session {
         };
         match shard {
             Some(shard)
-                if !(self.db.sharded && statement.template.ddl)
-                    && !matches!(statement.template.kind, Kind::SetConfig(_)) =>
+                if !(matches!(statement.template.kind, Kind::SetConfig(_))
+                    || self.db.sharded && statement.template.ddl) =>
             {
                 let index = match self.link_for(shard).await {
                     Ok(index) => index,

@@ -635,7 +635,11 @@ impl Link {
                 b'E' => {
                     self.copying = false;
                     self.errors += 1;
-                    Ok(true)
+                    let named = client.own_names(&self.block[body]);
+                    if let Some(error) = &named {
+                        client.say(|o| message::frame(o, b'E', |o| o.extend_from_slice(error)));
+                    }
+                    Ok(named.is_none())
                 }
                 b'C' => {
                     self.copying = false;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use pgherd_router::ShardId;
-use pgherd_router::plan::{ConfigText, Kind, Template};
+use pgherd_router::plan::{ConfigText, Kind, Statement, Template};
 use pgherd_wire::message::{self, Report};
 
 use super::link::{Expect, Unit};
@@ -174,6 +174,13 @@ impl Session {
             }
         }
     }
+}
+
+/// A string that prepares or executes by name, or calls set_config: each of its statements is looked at by itself.
+pub(super) fn names(statements: &[Statement]) -> bool {
+    statements
+        .iter()
+        .any(|s| matches!(s.template.kind, Kind::Prepare { .. } | Kind::Execute { .. } | Kind::SetConfig(_)))
 }
 
 /// The text with pgherd's name in the place of the client's.

@@ -60,7 +60,10 @@ impl Session {
         match &statements[..] {
             [statement] => self.query_one(raw, text_of(sql, statement), statement).await,
             // A server that does not know that the block has failed must not run the string.
-            _ if !self.db.sharded && !self.block.as_ref().is_some_and(|b| b.verdict) => {
+            _ if !self.db.sharded
+                && !super::named::names(&statements)
+                && !self.block.as_ref().is_some_and(|b| b.verdict) =>
+            {
                 for statement in &statements {
                     if let Some(effect) = statement.template.effect {
                         self.pin(effect);
@@ -534,11 +537,20 @@ impl Session {
                     Err(Report::error("25001", "DISCARD ALL cannot run inside a transaction block"))
                 } else {
                     self.client.statements.clear();
+                    let reported = *self.settings != *self.startup;
                     self.settings = self.startup.clone();
                     if self.pinned.take().is_some() {
                         // What the session held goes with its connections.
                         self.links.clear();
                         self.cancel.clear();
+                    }
+                    // What a server reports of the settings that are back at their beginning is the client's to know now.
+                    if reported && !self.db.sharded {
+                        match self.link_for(ShardId(0)).await {
+                            Ok(index) => self.run_units(&[index]).await,
+                            Err(LinkError::End(end)) => return Err(end),
+                            Err(LinkError::Refused(_)) => {}
+                        }
                     }
                     Ok("DISCARD ALL".to_owned())
                 }
