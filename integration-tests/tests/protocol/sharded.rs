@@ -207,3 +207,44 @@ fn a_pinned_client_reads_one_snapshot_in_repeatable_read() {
     assert_eq!(wire.value("SELECT count(*) FROM se"), Ok("0".to_owned()));
     wire.run("COMMIT");
 }
+
+/// Found by clients that left in the middle of random batches: COPY of one server's table ran as a part of a fan, which knows no
+/// rows of COPY. COPY FROM waited for ever with places of the pools, COPY TO lost its rows without a word.
+#[test]
+fn copy_of_one_server_behind_a_batch_over_shards_is_refused_and_the_batch_taken_back() {
+    let stage = stage();
+    stage.prepare(
+        "shop",
+        &[
+            "DROP TABLE IF EXISTS sd",
+            "CREATE TABLE sd (k bigint)",
+            "DROP TABLE IF EXISTS alone",
+            "CREATE TABLE alone (a int)",
+        ],
+    );
+    let insert = "INSERT INTO sd VALUES (1), (2), (3), (4)";
+    for copy in ["COPY alone FROM STDIN", "COPY alone TO STDOUT", "COPY (SELECT 1) TO STDOUT"] {
+        let mut wire = stage.endpoint.login("shop");
+        wire.send(&[run(insert), query(copy)].concat());
+        let said = wire.until(b'Z');
+        let error = error_of(&said).unwrap_or_default();
+        assert!(error.contains("cannot run COPY of one shard's table"), "{copy}: {}", show(&said));
+        assert_eq!(wire.value("SELECT count(*) FROM sd").as_deref(), Ok("0"), "{copy}");
+    }
+    stage.prepare("shop", &["DROP TABLE sd", "DROP TABLE alone"]);
+}
+
+/// A CopyFail that no COPY waits for made pgherd ask for a Flush, and remember it: the next fan of the batch waited for replies
+/// that the server had never been asked to send.
+#[test]
+fn a_batch_goes_on_over_shards_behind_a_stray_copy_fail() {
+    let stage = stage();
+    stage.prepare("shop", &["DROP TABLE IF EXISTS sc", "CREATE TABLE sc (k bigint)"]);
+    let mut wire = stage.endpoint.login("shop");
+    wire.send(
+        &[run("SELECT pg_sleep(0.05)"), copy_fail("stray"), run("SELECT count(*) FROM sc"), sync()].concat(),
+    );
+    let said = wire.until(b'Z');
+    assert_eq!(said.iter().filter(|m| m.kind == b'C').count(), 2, "{}", show(&said));
+    stage.prepare("shop", &["DROP TABLE sc"]);
+}

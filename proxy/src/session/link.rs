@@ -402,6 +402,10 @@ impl Link {
                 if let Err(why) = self.digest(cx, client) {
                     self.fail(Broken::Violation(why));
                 }
+                if self.expects.is_empty() {
+                    // What is asked from here on needs a Flush of its own.
+                    self.flush_asked = false;
+                }
                 true
             }
         }

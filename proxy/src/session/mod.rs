@@ -455,6 +455,8 @@ impl Session {
             message::frame(&mut link.out, kind, |o| o.extend_from_slice(body));
             // A query string may begin another COPY: what comes for it waits until the server says so.
             link.copying = false;
+            // One that was sent to learn whether the COPY began was answered by that.
+            link.flush_asked = false;
             if !matches!(link.expects.front(), Some(Expect::Query { .. })) {
                 // The extended protocol: the next Sync is answered.
                 link.unsynced = true;
@@ -983,6 +985,12 @@ impl Session {
             for link in &mut self.links {
                 if link.copying {
                     message::copy_fail(&mut link.out, "the client went away");
+                    if link.unsynced {
+                        // Whether the COPY read the Sync behind it, or the cancel came first and it is answered, nobody can
+                        // tell: the replies cannot be counted, and the connection is not lent again.
+                        link.stray_ready = true;
+                        link.copying = false;
+                    }
                 }
                 if link.unsynced && !link.skipping {
                     // Without its Sync the batch is not to be committed: a statement that cannot exist makes it fail.
@@ -1000,15 +1008,17 @@ impl Session {
             // A cancel that overtakes its query strikes nothing: asked again until the server answers.
             while tokio::time::timeout(CANCEL_AGAIN, self.run_units(&all)).await.is_err() {
                 for link in self.links.iter_mut().filter(|l| l.broken.is_none() && !l.quiet()) {
-                    if std::mem::take(&mut link.copying) {
-                        // A COPY that began only now: a cancel does not reach a server that reads rows.
+                    if link.copying {
+                        // A COPY that began only now: a cancel does not reach a server that reads rows. Told more than once it
+                        // does no harm. Not this: forget `copying`. A Sync behind the COPY may be answered after the error.
                         message::copy_fail(&mut link.out, "the client went away");
                     }
                     let _ = link.server.cancel.cancel().await;
                 }
             }
             for link in &mut self.links {
-                if link.broken.is_none() && (link.in_block || link.status != b'I') {
+                // One that skips until a Sync would not answer; it is closed, which rolls back as well.
+                if link.broken.is_none() && !link.skipping && (link.in_block || link.status != b'I') {
                     link.send_unit("ROLLBACK", Unit::Quiet);
                 }
             }

@@ -154,6 +154,9 @@ impl Session {
                 self.relay_query(shard, raw, template.read_only, template.ddl).await
             }
             _ => {
+                if let Some(report) = copy_among_others(text, shard) {
+                    return self.end_query(Err(report)).await;
+                }
                 let outcome = self.run_plan(text, template, as_each(plan, shard), Via::Simple).await?;
                 self.end_query(outcome).await
             }
@@ -417,14 +420,8 @@ impl Session {
                     Plan::One(shard) => Some(*shard),
                     _ => None,
                 };
-                if shard.is_some() && first_word_is(text, "copy") {
-                    // Its data would have to pass between the answers of a string; here only rows do.
-                    let refusal = Refusal::unsupported(
-                        "cannot run COPY of one shard's table in a string of several statements in a sharded database",
-                        "",
-                        "Send it as a query of its own.",
-                    );
-                    return Ok(Err(refused(refusal)));
+                if let Some(report) = copy_among_others(text, shard) {
+                    return Ok(Err(report));
                 }
                 self.run_plan(text, template, as_each(plan, shard), Via::Simple).await
             }
@@ -603,6 +600,18 @@ fn first_word_is(text: &str, word: &str) -> bool {
         .iter()
         .find(|token| token.kind != pgherd_router::lexer::TokenKind::Hint)
         .is_some_and(|token| token.text == word)
+}
+
+/// COPY of one shard's table, where pgherd says the answers itself: its data would have to pass between them, and here only
+/// rows do.
+fn copy_among_others(text: &str, shard: Option<ShardId>) -> Option<Report> {
+    (shard.is_some() && first_word_is(text, "copy")).then(|| {
+        refused(Refusal::unsupported(
+            "cannot run COPY of one shard's table among other statements in a sharded database",
+            "The statements before it in its string, or in its batch without a Sync, are a transaction that pgherd ends itself.",
+            "Send it as a query of its own.",
+        ))
+    })
 }
 
 /// One server's plan as a fan of one, for what must be waited for.
