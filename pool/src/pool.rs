@@ -835,7 +835,14 @@ impl<S: Default + Send + 'static> Opening<S> {
                 Ok(login) => {
                     let server = self.succeed(login);
                     drop(self);
-                    pool.hand_in(server);
+                    let limits = pool.limits.load();
+                    let surplus = lock(&pool.shared).open > limits.size + limits.reserve;
+                    if surplus {
+                        // The pool was made smaller meanwhile.
+                        server.terminate();
+                    } else {
+                        pool.hand_in(server);
+                    }
                     // While it failed, others did not even try.
                     pool.open_for_waiters();
                     return;

@@ -283,10 +283,11 @@ fn overdue(
     }
     match (phase, xact_since) {
         (Phase::Running, _) if over(since, limits.query_timeout) => Some(Overdue::Query),
-        (Phase::Holding, Some(_)) if over(since, limits.idle_transaction_timeout) => {
+        // BEGIN alone holds no server yet.
+        (Phase::Holding | Phase::Idle, Some(_)) if over(since, limits.idle_transaction_timeout) => {
             Some(Overdue::Client(Why::IdleInTransaction))
         }
-        (Phase::Idle, _) | (Phase::Holding, None) if over(since, limits.client_idle_timeout) => {
+        (Phase::Idle | Phase::Holding, None) if over(since, limits.client_idle_timeout) => {
             Some(Overdue::Client(Why::ClientIdle))
         }
         _ => None,
@@ -305,5 +306,68 @@ impl Drop for Enrolled {
         self.card.waker.borrow_mut().take();
         self.card.pools.borrow().stats.clients.fetch_sub(1, Ordering::Relaxed);
         self.roster.cards.borrow_mut().remove(&self.card.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_held_to_the_limit_of_what_it_does() {
+        let seconds = Duration::from_secs;
+        let limits = PoolSettings {
+            query_timeout: seconds(1),
+            transaction_timeout: seconds(100),
+            idle_transaction_timeout: seconds(10),
+            client_idle_timeout: seconds(50),
+            ..no_limits()
+        };
+        // Phase, seconds in it, seconds of the open transaction.
+        let cases = [
+            ("a statement in its time", Phase::Running, 0, None, None),
+            ("a statement", Phase::Running, 1, None, Some(Overdue::Query)),
+            ("waiting is bounded elsewhere", Phase::Waiting, 30, None, None),
+            (
+                "idle in a transaction",
+                Phase::Holding,
+                10,
+                Some(11),
+                Some(Overdue::Client(Why::IdleInTransaction)),
+            ),
+            ("after BEGIN alone", Phase::Idle, 10, Some(10), Some(Overdue::Client(Why::IdleInTransaction))),
+            ("a short pause", Phase::Holding, 9, Some(99), None),
+            ("a long transaction", Phase::Running, 0, Some(100), Some(Overdue::Client(Why::Transaction))),
+            ("idle", Phase::Idle, 50, None, Some(Overdue::Client(Why::ClientIdle))),
+            ("pinned and idle", Phase::Holding, 50, None, Some(Overdue::Client(Why::ClientIdle))),
+            ("idle for a while", Phase::Idle, 49, None, None),
+        ];
+        let start = Instant::now();
+        let now = start + seconds(1000);
+        for (why, phase, since, xact, expected) in cases {
+            let xact = xact.map(|ago| now - seconds(ago));
+            assert_eq!(overdue(phase, now - seconds(since), xact, now, &limits), expected, "{why}");
+            assert_eq!(overdue(phase, start, xact, now, &no_limits()), None, "{why}, without limits");
+        }
+    }
+
+    fn no_limits() -> PoolSettings {
+        PoolSettings {
+            size: 1,
+            checkout_timeout: Duration::ZERO,
+            connect_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            waiting_max: 0,
+            cache_unnamed: true,
+            statements_max: 1,
+            min_size: 0,
+            reserve: 0,
+            reserve_timeout: Duration::ZERO,
+            lifetime: Duration::ZERO,
+            query_timeout: Duration::ZERO,
+            transaction_timeout: Duration::ZERO,
+            idle_transaction_timeout: Duration::ZERO,
+            client_idle_timeout: Duration::ZERO,
+        }
     }
 }

@@ -276,6 +276,8 @@ pub fn serve(config: Config, file: &Path) -> Result<(), String> {
         tracing::info!(listen = %listen::shown(listen), workers, "serving");
     }
     watch_signals(&shared);
+    // Whoever is left watches in the console.
+    shared.stop(Stop::Now);
     for thread in threads {
         let _ = thread.join();
     }
@@ -347,7 +349,9 @@ fn watch_signals(shared: &Arc<Shared>) {
 /// Only while pgherd stops, and only if that has a limit.
 async fn out_of_time(shared: &Shared) {
     let limit = shared.live().config.server.drain_timeout;
-    match *shared.stop.borrow() {
+    // Not this: match on the borrowed value. It would be locked for as long as this waits.
+    let stop = *shared.stop.borrow();
+    match stop {
         Stop::Alone | Stop::Transactions if !limit.is_zero() => {}
         Stop::No | Stop::Now | Stop::Alone | Stop::Transactions => return std::future::pending().await,
     }

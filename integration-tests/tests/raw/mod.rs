@@ -462,6 +462,34 @@ impl Endpoint {
         assert!(!log.contains("panicked"), "pgherd panicked:\n{log}");
     }
 
+    /// By its name, as `kill` knows it: "TERM".
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.process.id().to_string()).status();
+        assert!(sent.is_ok_and(|status| status.success()), "SIG{name} is sent");
+    }
+
+    /// Whether it ends by itself in this time, and how.
+    pub fn ends_within(&mut self, patience: Duration) -> Option<std::process::ExitStatus> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.process.try_wait().expect("pgherd is our child") {
+                None if Instant::now() < deadline => thread::sleep(Duration::from_millis(10)),
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Another configuration stands in its file.
+    pub fn configure(&self, configuration: &str) {
+        std::fs::write(self.log.with_extension("toml"), configuration).expect("the file can be written");
+    }
+
+    pub fn limit_open_files(&self, limit: usize) {
+        let pid = self.process.id().to_string();
+        let set = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={limit}:")]).status();
+        assert!(set.is_ok_and(|status| status.success()), "prlimit");
+    }
+
     /// `setpriv` becomes pgherd: the same process.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).map(Iterator::count).unwrap_or(0)
