@@ -49,6 +49,10 @@ const STATS: Columns = &[
     ("avg_server_parse_count", Numeric),
     ("avg_bind_count", Numeric),
     ("avg_client_login_count", Numeric),
+    // What versions before 1.8 called them; Debian's prometheus-pgbouncer-exporter still looks for the first.
+    ("total_requests", Numeric),
+    ("avg_req", Numeric),
+    ("avg_query", Numeric),
 ];
 
 const STATS_TOTALS: Columns = &[
@@ -338,6 +342,9 @@ fn stats(shared: &Shared, live: &Live, with_totals: bool, with_averages: bool) -
         }
         if with_averages {
             row.extend(averages.map(Value::from));
+        }
+        if with_totals && with_averages {
+            row.extend(row![sums.queries, averages[2], averages[6]]);
         }
         row
     });
@@ -769,7 +776,8 @@ mod tests {
 
     #[test]
     fn every_row_that_is_made_by_hand_has_its_columns() {
-        assert_eq!(STATS.len(), 25);
+        // PgBouncer's 25, and three older names.
+        assert_eq!(STATS.len(), 28);
         assert_eq!((STATS_TOTALS.len(), STATS_AVERAGES.len()), (13, 13));
         assert_eq!((SOCKETS.len(), OF_CLIENTS), (28, 21));
         assert_eq!((POOLS.len(), USERS.len()), (17, 8));
