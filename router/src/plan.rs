@@ -139,6 +139,8 @@ pub enum SessionEffect {
     AdvisoryLock,
     /// SQL PREPARE / EXECUTE
     SqlPrepare,
+    /// currval, lastval: what an earlier nextval of the session left. It pins nothing; in a transaction they are right.
+    SequenceValue,
     /// LOAD, set_config(..., false), and other functions that change the session
     Other,
 }

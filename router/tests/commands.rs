@@ -436,12 +436,17 @@ fn a_value_is_never_taken_from_another_statement_of_the_same_shape() {
 
 #[test]
 fn what_stays_in_the_session_is_said() {
-    use SessionEffect::{AdvisoryLock, HoldableCursor, Listen, Other, SqlPrepare, TemporaryTable};
+    use SessionEffect::{
+        AdvisoryLock, HoldableCursor, Listen, Other, SequenceValue, SqlPrepare, TemporaryTable,
+    };
     let cases = [
         ("SELECT 1", None),
         ("SELECT pg_advisory_lock(1)", Some(AdvisoryLock)),
         ("SELECT pg_catalog.pg_try_advisory_lock_shared(1, 2)", Some(AdvisoryLock)),
         ("SELECT pg_advisory_xact_lock(1)", None),
+        ("SELECT currval('s')", Some(SequenceValue)),
+        ("SELECT id FROM notes WHERE id = pg_catalog.lastval()", Some(SequenceValue)),
+        ("SELECT nextval('s')", None),
         ("SELECT pg_advisory_unlock(1)", None),
         ("SELECT set_config('a', 'b', false)", Some(Other)),
         ("SELECT set_config('a', 'b', $1)", Some(Other)),

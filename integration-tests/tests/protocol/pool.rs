@@ -17,7 +17,7 @@ fn clients_are_served_in_the_order_in_which_they_came() {
     holder.run("SELECT 1");
     for (n, client) in clients.iter_mut().enumerate() {
         client.send(&query(&format!("INSERT INTO fifo (who) VALUES ({n})")));
-        thread::sleep(Duration::from_millis(40));
+        thread::sleep(Duration::from_millis(100));
     }
     holder.run("COMMIT");
     for client in &mut clients {

@@ -65,7 +65,9 @@ impl Session {
                 && !self.block.as_ref().is_some_and(|b| b.verdict) =>
             {
                 for statement in &statements {
-                    if let Some(effect) = statement.template.effect {
+                    if let Some(effect) =
+                        statement.template.effect.filter(|effect| *effect != SessionEffect::SequenceValue)
+                    {
                         self.pin(effect);
                     }
                     if matches!(
@@ -223,8 +225,20 @@ impl Session {
                 block.notified = starts_with("notify") || text.contains("pg_notify");
             }
         }
-        if let Some(effect) = template.effect {
-            self.pin(effect);
+        match template.effect {
+            Some(SessionEffect::SequenceValue) => {
+                let own = self.pinned.is_some() || self.block.is_some() && self.links.iter().any(|l| l.wrote);
+                if !own {
+                    // The server's last nextval may have been another client's.
+                    return Some(
+                        Report::error("0A000", "currval and lastval cannot be called before nextval in the same transaction")
+                            .detail("The value is what the server's session drew last, and between transactions other clients use that server.")
+                            .hint("Use INSERT ... RETURNING, or one transaction for nextval and currval."),
+                    );
+                }
+            }
+            Some(effect) => self.pin(effect),
+            None => {}
         }
         None
     }

@@ -298,6 +298,7 @@ fn effect_of_calls(tokens: &[Token]) -> Option<SessionEffect> {
                 found = Some(SessionEffect::AdvisoryLock);
             }
             "set_config" if !is_local(&tokens[index + 1..]) => found = found.or(Some(SessionEffect::Other)),
+            "currval" | "lastval" => found = found.or(Some(SessionEffect::SequenceValue)),
             "dblink_connect" | "dblink_connect_u" | "lo_open" => found = found.or(Some(SessionEffect::Other)),
             _ => {}
         }

@@ -214,6 +214,10 @@ pub fn plainly_one(sql: &[u8]) -> bool {
     if may_make_table && memchr::memchr2_iter(b'o', b'O', sql).any(|at| ends(at, b"int")) {
         return false;
     }
+    let of_sequence = |at: usize| follows(at, b"al") && (ends(at, b"curr") || ends(at, b"last"));
+    if memchr::memchr2_iter(b'v', b'V', sql).any(of_sequence) {
+        return false;
+    }
     memchr::memchr3_iter(b';', b'_', b'&', sql).all(|at| match sql[at] {
         // Another statement behind it.
         b';' => sql[at + 1..].iter().all(u8::is_ascii_whitespace),
@@ -243,4 +247,56 @@ pub(crate) fn bind(
     }
     let made = template(topology, sql, literals);
     route::bind(&made.template.route, topology, sql, literals, params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plainly_one;
+
+    #[test]
+    fn a_glance_never_takes_a_statement_for_plain_that_leaves_something_behind() {
+        let plain = [
+            "SELECT abalance FROM pgbench_accounts WHERE aid = 1;",
+            "select 1 ;  \n",
+            "INSERT INTO t VALUES (1)",
+            "UPDATE set_of SET a_b = 1 WHERE offset_c = 2 AND hello_o",
+            "DELETE FROM t WHERE a & b = 1",
+            "VALUES (1)",
+            "WITH a AS (SELECT 1) SELECT * FROM a",
+            "SELECT \"q\".\"id\" FROM \"q\" WHERE value = 'revalued'",
+        ];
+        for sql in plain {
+            assert!(plainly_one(sql.as_bytes()), "{sql}");
+        }
+        let more = [
+            "",
+            ";",
+            "BEGIN",
+            " SELECT 1",
+            "-- \nSELECT 1",
+            "SELECT 1; SELECT 2",
+            "SELECT ';'",
+            "SELECT 1 /* ; */; --",
+            "SELECT a INTO TEMP t FROM b",
+            "WITH x AS (SELECT 1) SELECT * INTO\nt FROM x",
+            "SELECT Set_Config('a', 'b', false)",
+            "SELECT \"set_config\"('a', 'b', false)",
+            "SELECT u&\"set!005fconfig\" UESCAPE '!' ('a', 'b', false)",
+            "SELECT pg_advisory_lock(1)",
+            "SELECT PG_TRY_ADVISORY_LOCK(1)",
+            "UPDATE pg_settings SET setting = 1",
+            "SELECT dblink_connect('x')",
+            "SELECT lo_open(1, 2)",
+            "SELECT currval('s')",
+            "SELECT LASTVAL()",
+            "SELECT 1\0; DROP TABLE t",
+            "EXPLAIN SELECT 1",
+            "SET a = 1",
+            "COPY t FROM STDIN",
+            "EXECUTE p",
+        ];
+        for sql in more {
+            assert!(!plainly_one(sql.as_bytes()), "{sql}");
+        }
+    }
 }

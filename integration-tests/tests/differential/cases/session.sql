@@ -530,6 +530,17 @@ SELECT lastval()
 SELECT setval('ticket', 100, false)
 DELETE FROM logs WHERE msg = 'seq'
 }
+{ what the session drew last, in one transaction and over two
+BEGIN
+SELECT nextval('ticket')
+SELECT currval('ticket')
+INSERT INTO logs (msg) VALUES ('seq') RETURNING id
+SELECT lastval() = currval('logs_id_seq')
+COMMIT
+SELECT currval('ticket')
+DELETE FROM logs WHERE msg = 'seq'
+SELECT setval('ticket', 100, false)
+}
 { sequences among rows
 SELECT nextval('ticket'), id FROM customers WHERE id = 1
 SELECT nextval('ticket'), id FROM customers
