@@ -161,6 +161,7 @@ fn user(raw: &RawUser) -> Option<User> {
         pool: PoolOverrides {
             size: raw.pool.size.value().and_then(|size| small(*size)),
             checkout_timeout: raw.pool.checkout_timeout.value().copied(),
+            mode: raw.pool.mode.value().copied(),
             cache_unnamed: raw.pool.cache_unnamed.value().copied(),
             query_timeout: raw.pool.times.query_timeout.value().copied(),
             transaction_timeout: raw.pool.times.transaction_timeout.value().copied(),
@@ -455,6 +456,7 @@ fn pool(own: &RawPool, shared: &RawPool) -> Option<PoolSettings> {
         connect_timeout: over(&own.connect_timeout, &shared.connect_timeout, CONNECT_TIMEOUT)?,
         idle_timeout: over(&own.idle_timeout, &shared.idle_timeout, IDLE_TIMEOUT)?,
         waiting_max: small(over(&own.waiting_max, &shared.waiting_max, WAITING_MAX)?)?,
+        mode: over(&own.mode, &shared.mode, PoolMode::Transaction)?,
         cache_unnamed: over(&own.cache_unnamed, &shared.cache_unnamed, true)?,
         statements_max: small(over(&own.statements_max, &shared.statements_max, STATEMENTS_MAX)?)?,
         min_size: small(over(&own.min_size, &shared.min_size, 0)?)?,

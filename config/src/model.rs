@@ -88,8 +88,20 @@ pub enum Secret {
     File(PathBuf),
 }
 
+/// How long a client keeps a server connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PoolMode {
+    #[default]
+    Transaction,
+    /// As long as it is connected.
+    Session,
+    /// Like `Transaction`, and transaction blocks are refused.
+    Statement,
+}
+
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PoolOverrides {
+    pub mode: Option<PoolMode>,
     pub size: Option<u32>,
     pub checkout_timeout: Option<Duration>,
     pub cache_unnamed: Option<bool>,
@@ -108,6 +120,7 @@ impl PoolOverrides {
                 *place = own;
             }
         }
+        set(&mut settings.mode, self.mode);
         set(&mut settings.size, self.size);
         set(&mut settings.checkout_timeout, self.checkout_timeout);
         set(&mut settings.cache_unnamed, self.cache_unnamed);
@@ -121,6 +134,7 @@ impl PoolOverrides {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolSettings {
+    pub mode: PoolMode,
     /// Server connections per user and server, over all workers. At least 1.
     pub size: u32,
     /// How long a client waits for a server connection before SQLSTATE 53300.

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::document::{At, Field, Section};
-use crate::model::{Address, AuthMethod, Drain, KeyType, Listen, Method, Secret};
+use crate::model::{Address, AuthMethod, Drain, KeyType, Listen, Method, PoolMode, Secret};
 use crate::problems::Draft;
 use crate::values::{self, Identifiers};
 
@@ -139,6 +139,7 @@ pub(crate) struct RawPool {
 
     /// Whether unnamed statements are kept on the servers under a name, so that they are planned once.
     /// Default: true.
+    pub mode: Field<PoolMode>,
     pub cache_unnamed: Field<bool>,
 
     /// Statements kept on one server connection, 1 to 100000; beyond it the least recently used goes.
@@ -364,6 +365,7 @@ impl RawUser {
                     problems,
                     values::duration(CHECKOUT_TIMEOUT),
                 ),
+                mode: section.value("mode", problems, pool_mode),
                 cache_unnamed: section.value("cache_unnamed", problems, values::boolean),
                 times: RawTimes::read(&mut section, problems),
                 ..RawPool::default()
@@ -371,7 +373,6 @@ impl RawUser {
             max_clients: section.value("max_clients", problems, values::integer(CLIENTS_OF_ONE)),
             at: section.at,
         };
-        section.value("mode", problems, pool_mode);
         section.elsewhere(
             &[
                 "connect_timeout",
@@ -399,6 +400,7 @@ impl RawPool {
             connect_timeout: section.value("connect_timeout", problems, values::duration(CONNECT_TIMEOUT)),
             idle_timeout: section.value("idle_timeout", problems, values::duration(IDLE_TIMEOUT)),
             waiting_max: section.value("waiting_max", problems, values::integer(WAITING)),
+            mode: section.value("mode", problems, pool_mode),
             cache_unnamed: section.value("cache_unnamed", problems, values::boolean),
             statements_max: section.value("statements_max", problems, values::integer(STATEMENTS)),
             min_size: section.value("min_size", problems, values::integer(MIN_SIZE)),
@@ -407,18 +409,18 @@ impl RawPool {
             lifetime: section.value("lifetime", problems, values::duration(IDLE_TIMEOUT)),
             times: RawTimes::read(&mut section, problems),
         };
-        section.value("mode", problems, pool_mode);
         section.not_yet(&["pinned_max"], problems);
         section.finish(problems);
         pool
     }
 }
 
-fn pool_mode(value: &toml::de::DeValue<'_>) -> Result<(), String> {
+fn pool_mode(value: &toml::de::DeValue<'_>) -> Result<PoolMode, String> {
     match values::text(value)?.as_str() {
-        "transaction" => Ok(()),
-        later @ ("session" | "statement") => Err(format!("= \"{later}\" is not supported yet")),
-        other => Err(format!("must be \"transaction\", but is {other:?}")),
+        "transaction" => Ok(PoolMode::Transaction),
+        "session" => Ok(PoolMode::Session),
+        "statement" => Ok(PoolMode::Statement),
+        other => Err(format!("must be \"transaction\", \"session\" or \"statement\", but is {other:?}")),
     }
 }
 

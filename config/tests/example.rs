@@ -24,6 +24,7 @@ fn sharded(distribution: usize, key: &[&str]) -> TablePlacement {
 
 fn default_pool() -> PoolSettings {
     PoolSettings {
+        mode: Default::default(),
         size: 20,
         checkout_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(5),

@@ -167,19 +167,9 @@ fn what_is_designed_but_not_built_is_refused_by_name() {
             ("pinned_max", "[pool]\npinned_max = 3", &["2:1: pool.pinned_max is not supported yet"]),
             ("the mode there is", "[pool]\nmode = \"transaction\"", &[]),
             (
-                "session pooling",
-                "[pool]\nmode = \"session\"",
-                &["2:8: pool.mode = \"session\" is not supported yet"],
-            ),
-            (
-                "statement pooling",
-                "[databases.shop.pool]\nmode = \"statement\"",
-                &["2:8: databases.shop.pool.mode = \"statement\" is not supported yet"],
-            ),
-            (
                 "a mode nobody knows",
                 "[pool]\nmode = \"fast\"",
-                &["2:8: pool.mode must be \"transaction\", but is \"fast\""],
+                &["2:8: pool.mode must be \"transaction\", \"session\" or \"statement\", but is \"fast\""],
             ),
             ("gather", "[gather]\nrows_max = 3", &["1:2: gather is not supported yet"]),
             (

@@ -18,6 +18,8 @@ mod extended;
 mod isolation;
 #[path = "protocol/large.rs"]
 mod large;
+#[path = "protocol/modes.rs"]
+mod modes;
 #[path = "protocol/pool.rs"]
 mod pool;
 #[path = "protocol/sharded.rs"]
@@ -80,17 +82,20 @@ checkout_timeout = "10s"
 "#
     );
     // A database of pgherd's own for each size of the pool, so that tests do not wait for each other's servers.
-    for (name, size, timeout) in [
-        ("plain", 4, "10s"),
-        ("one", 1, "20s"),
-        ("two", 2, "20s"),
-        ("queue", 1, "20s"),
-        ("brief", 1, "400ms"),
-        ("load", 3, "20s"),
+    for (name, mode, size, timeout) in [
+        ("plain", "transaction", 4, "10s"),
+        ("one", "transaction", 1, "20s"),
+        ("two", "transaction", 2, "20s"),
+        ("queue", "transaction", 1, "20s"),
+        ("brief", "transaction", 1, "400ms"),
+        ("load", "transaction", 3, "20s"),
+        ("session", "session", 1, "20s"),
+        ("statement", "statement", 1, "20s"),
     ] {
         text += &format!(
             r#"
 [databases.{name}.pool]
+mode = "{mode}"
 size = {size}
 checkout_timeout = "{timeout}"
 

@@ -358,6 +358,7 @@ mod tests {
             connect_timeout: Duration::ZERO,
             idle_timeout: Duration::ZERO,
             waiting_max: 0,
+            mode: Default::default(),
             cache_unnamed: true,
             statements_max: 1,
             min_size: 0,

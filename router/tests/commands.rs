@@ -3,7 +3,7 @@
 mod house;
 
 use house::{check, herd, parse, plain_pool, plan};
-use pgherd_router::plan::SessionEffect;
+use pgherd_router::plan::{ConfigText, Kind, SessionEffect};
 
 #[test]
 fn ddl_runs_where_its_object_is() {
@@ -448,7 +448,6 @@ fn what_stays_in_the_session_is_said() {
         ("SELECT id FROM notes WHERE id = pg_catalog.lastval()", Some(SequenceValue)),
         ("SELECT nextval('s')", None),
         ("SELECT pg_advisory_unlock(1)", None),
-        ("SELECT set_config('a', 'b', false)", Some(Other)),
         ("SELECT set_config('a', 'b', $1)", Some(Other)),
         ("SELECT set_config('a', lower('b'), true)", None),
         ("CREATE TEMP TABLE x (a int)", Some(TemporaryTable)),
@@ -456,8 +455,6 @@ fn what_stays_in_the_session_is_said() {
         ("SELECT 1 INTO TEMP x", Some(TemporaryTable)),
         ("LISTEN x", Some(Listen)),
         ("LOAD 'x'", Some(Other)),
-        ("PREPARE x AS SELECT 1", Some(SqlPrepare)),
-        ("EXECUTE x", Some(SqlPrepare)),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Some(HoldableCursor)),
         ("DECLARE c CURSOR FOR SELECT 1", None),
         ("SET TIME ZONE INTERVAL '1' HOUR", Some(Other)),
@@ -466,6 +463,57 @@ fn what_stays_in_the_session_is_said() {
         for (sql, expected) in cases {
             assert_eq!(parse(&topology, sql)[0].template.effect, expected, "{sql}");
         }
+        // What a plain pool carries from server to server.
+        let carried = [
+            ("SELECT set_config('a', 'b', false)", Other),
+            ("PREPARE x AS SELECT 1", SqlPrepare),
+            ("EXECUTE x", SqlPrepare),
+        ];
+        for (sql, effect) in carried {
+            let expected = (topology.shards.len() > 1).then_some(effect);
+            assert_eq!(parse(&topology, sql)[0].template.effect, expected, "{sql}");
+        }
+    }
+}
+
+#[test]
+fn what_a_session_carries_from_server_to_server_is_understood_on_a_plain_pool() {
+    let constant = |text: &str| ConfigText::Constant(text.to_owned());
+    let config = |calls: &[(ConfigText, ConfigText)]| Some(Kind::SetConfig(calls.to_vec()));
+    let prepare = |name: &str, types: std::ops::Range<u32>, body: std::ops::Range<u32>| {
+        Some(Kind::Prepare { name: name.to_owned(), types, body })
+    };
+    let execute = |name: &str, at: std::ops::Range<u32>| Some(Kind::Execute { name: name.to_owned(), at });
+    let cases = [
+        ("PREPARE x AS SELECT 1", prepare("x", 0..0, 13..21)),
+        ("PREPARE X (int, text) AS SELECT $1;", prepare("x", 10..21, 25..34)),
+        ("prepare \"X y\"() as values (1)", prepare("X y", 13..15, 19..29)),
+        ("PREPARE x SELECT 1", None),
+        ("PREPARE x AS", None),
+        ("PREPARE TRANSACTION 'x'", None),
+        ("EXECUTE x", execute("x", 8..9)),
+        ("EXECUTE \"X\" (1, ')')", execute("X", 8..11)),
+        ("EXPLAIN ANALYZE VERBOSE EXECUTE x(1)", execute("x", 32..33)),
+        ("EXPLAIN (COSTS OFF) EXECUTE x", execute("x", 28..29)),
+        ("EXPLAIN SELECT execute FROM t", None),
+        ("CREATE TABLE t AS EXECUTE x(1)", execute("x", 26..27)),
+        ("CREATE TEMP TABLE t AS EXECUTE x(1)", None),
+        ("CREATE TABLE t (a int)", None),
+        ("SELECT set_config('a', 'it''s', false)", config(&[(constant("a"), constant("it's"))])),
+        (
+            "SELECT pg_catalog.set_config($2, 'b', false) AS x, set_config('c', $1, FALSE)",
+            config(&[(ConfigText::Param(1), constant("b")), (constant("c"), ConfigText::Param(0))]),
+        ),
+        ("SELECT set_config('a', 'b', true)", None),
+        ("SELECT set_config('a', 'b', false) FROM t", None),
+        ("SELECT set_config('a', lower('b'), false)", None),
+        ("SELECT set_config('a', E'b', false)", None),
+        (r"SELECT set_config('a', 'b\', false)", None),
+    ];
+    for (sql, expected) in cases {
+        let kind = parse(&plain_pool(), sql)[0].template.kind.clone();
+        assert_eq!(kind, expected.unwrap_or(Kind::Other), "{sql}");
+        assert_eq!(parse(&herd(), sql)[0].template.kind, Kind::Other, "on several shards: {sql}");
     }
 }
 

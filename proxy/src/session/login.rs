@@ -87,6 +87,25 @@ impl Session {
         order.find(|&shard| !self.pools.shard(shard).unreachable()).unwrap_or(ShardId(first as u16))
     }
 
+    /// DISCARD ALL on the servers that are held: they are as new then, and what pgherd prepared there is gone as well.
+    pub(super) async fn discard_links(&mut self) {
+        let all: Vec<usize> = (0..self.links.len()).collect();
+        for &i in &all {
+            self.links[i].send_unit("DISCARD ALL", Unit::Quiet);
+        }
+        self.run_units(&all).await;
+        let nothing = self.worker.no_settings.clone();
+        for i in all {
+            // One that could not is in an unknown state.
+            let done = self.unit_result(i).is_ok();
+            let state = &mut self.links[i].server.state;
+            state.prepared.clear();
+            state.unnamed = None;
+            state.settings = done.then(|| nothing.clone());
+        }
+        self.purge_broken();
+    }
+
     /// From now on the session keeps its servers: something lives in them that is nobody else's.
     pub(super) fn pin(&mut self, effect: SessionEffect) {
         if self.pinned.is_none() {

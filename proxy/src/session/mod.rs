@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use pgherd_config::PoolMode;
 use pgherd_pool::{Pass, Pool, Server};
 use pgherd_router::ShardId;
 use pgherd_router::plan::SessionEffect;
@@ -108,6 +109,8 @@ impl Session {
         startup: Arc<Settings>,
         card: Rc<Card>,
     ) -> Self {
+        // In session mode it has its server from the first statement to the last.
+        let pinned = (pools.settings.mode == PoolMode::Session).then_some(SessionEffect::Other);
         Self {
             worker,
             db,
@@ -122,7 +125,7 @@ impl Session {
             cursors: Default::default(),
             pending: Vec::new(),
             skip: false,
-            pinned: None,
+            pinned,
             cancel: card.cancel.clone(),
             card,
             waited: Duration::ZERO,
@@ -1025,6 +1028,14 @@ impl Session {
             self.run_units(&all).await;
         })
         .await;
+        let keeps = self.pools.settings.mode == PoolMode::Session;
+        if clean.is_ok()
+            && keeps
+            && tokio::time::timeout(CLEAN_UP_TIMEOUT, self.discard_links()).await.is_ok()
+        {
+            // As new: nothing of this client is left in them.
+            self.release_all();
+        }
         if clean.is_ok() && self.pinned.is_none() {
             self.release_all();
         }

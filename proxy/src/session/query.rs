@@ -57,6 +57,12 @@ impl Session {
         self.see_own_schema().await?;
         let topology = self.topology();
         let statements = self.analyze(&topology, sql);
+        if self.pools.settings.mode == pgherd_config::PoolMode::Statement
+            && statements.iter().any(|s| matches!(s.template.kind, Kind::Begin(_)))
+        {
+            self.settle().await?;
+            return self.end_query(Err(super::transaction::no_blocks())).await;
+        }
         match &statements[..] {
             [statement] => self.query_one(raw, text_of(sql, statement), statement).await,
             // A server that does not know that the block has failed must not run the string.
@@ -550,7 +556,9 @@ impl Session {
                     self.client.statements.clear();
                     let reported = *self.settings != *self.startup;
                     self.settings = self.startup.clone();
-                    if self.pinned.take().is_some() {
+                    if self.pools.settings.mode == pgherd_config::PoolMode::Session {
+                        self.discard_links().await;
+                    } else if self.pinned.take().is_some() {
                         // What the session held goes with its connections.
                         self.links.clear();
                         self.cancel.clear();

@@ -227,6 +227,9 @@ impl Session {
     async fn begin(&mut self, begin: &Begin) -> Result<Outcome, End> {
         self.settle().await?;
         self.adopt_status();
+        if self.pools.settings.mode == pgherd_config::PoolMode::Statement {
+            return Ok(Err(no_blocks()));
+        }
         if self.block.is_none() && self.links.iter().any(|l| l.unsynced) {
             // BEGIN in a pipeline takes what ran before it in.
             if let Err(e) = self.batch_to_block().await {
@@ -874,6 +877,12 @@ impl Session {
         }
         Ok(result.map(|()| tag))
     }
+}
+
+/// pool.mode = "statement"
+pub(super) fn no_blocks() -> Report {
+    Report::error("0A000", "transaction blocks are not allowed in statement pooling mode")
+        .hint("Ask for the pool mode \"transaction\", or send the statements without BEGIN.")
 }
 
 fn no_savepoint(name: &str) -> Report {
