@@ -6,8 +6,12 @@ mod raw;
 
 #[path = "operating/console.rs"]
 mod console;
+#[path = "operating/handover.rs"]
+mod handover;
 #[path = "operating/limits.rs"]
 mod limits;
+#[path = "operating/metrics.rs"]
+mod metrics;
 #[path = "operating/reload.rs"]
 mod reload;
 #[path = "operating/stop.rs"]

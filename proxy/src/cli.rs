@@ -20,6 +20,9 @@ enum Command {
     Serve {
         /// The configuration, TOML
         file: PathBuf,
+        /// Start beside another pgherd on the same addresses, which is told to stop afterwards: no client is refused
+        #[arg(long)]
+        beside: bool,
     },
     /// Check the configuration file: every problem with its line; touches no server
     Check {
@@ -39,7 +42,7 @@ enum Command {
 
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve { file } => serve(&file),
+        Command::Serve { file, beside } => serve(&file, beside),
         Command::Check { file } => match pgherd_config::load(&file) {
             Ok(config) => {
                 let shards: usize = config.databases.iter().map(|d| d.shards.len()).sum();
@@ -60,7 +63,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve(file: &std::path::Path) -> ExitCode {
+fn serve(file: &std::path::Path, beside: bool) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PGHERD_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,tokio_postgres=warn"));
     tracing_subscriber::fmt()
@@ -75,7 +78,7 @@ fn serve(file: &std::path::Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match crate::serve::serve(config, file) {
+    match crate::serve::serve(config, file, beside) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("pgherd: {why}");

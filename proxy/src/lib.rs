@@ -13,6 +13,8 @@ pub mod fault;
 pub mod gid;
 pub mod handshake;
 pub mod listen;
+pub mod metrics;
+pub mod notify;
 pub mod reload;
 pub mod roster;
 pub mod serve;

@@ -26,9 +26,64 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Between two lines in the log about clients that could not be accepted.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
-pub enum Listener {
+pub struct Listener {
+    socket: Bound,
+    /// Names a unix socket.
+    port: u16,
+    /// Somebody else (systemd) has it too, and goes on listening when we do not.
+    inherited: bool,
+}
+
+enum Bound {
     Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener, u16),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// The file of a unix socket that we made; removed on drop, unless another process has put its own there.
+pub struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if inode(&self.path) == Some(self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).ok().map(|file| file.ino())
+}
+
+/// Sockets that systemd bound for us (LISTEN_FDS); with any of them, `server.listen` is not used.
+///
+/// # Errors
+/// One of them is not a listening stream socket.
+pub fn inherited(listeners: &mut [Vec<Listener>]) -> Result<usize, String> {
+    let mut given = listenfd::ListenFd::from_env();
+    for index in 0..given.len() {
+        let failed = |e: io::Error| format!("cannot use the inherited socket {index}: {e}");
+        if let Ok(Some(socket)) = given.take_tcp_listener(index) {
+            socket.set_nonblocking(true).map_err(failed)?;
+            for own in listeners.iter_mut() {
+                let socket = Bound::Tcp(socket.try_clone().map_err(failed)?);
+                own.push(Listener { socket, port: 0, inherited: true });
+            }
+        } else if let Ok(Some(socket)) = given.take_unix_listener(index) {
+            socket.set_nonblocking(true).map_err(failed)?;
+            if let Some(first) = listeners.first_mut() {
+                first.push(Listener { socket: Bound::Unix(socket), port: 0, inherited: true });
+            }
+        } else {
+            return Err(format!(
+                "cannot use the inherited socket {index}: it is not a listening stream socket"
+            ));
+        }
+    }
+    Ok(given.len())
 }
 
 pub fn shown(listen: &Listen) -> String {
@@ -42,8 +97,16 @@ fn socket_path(directory: &Path, port: u16) -> PathBuf {
     directory.join(format!(".s.PGSQL.{port}"))
 }
 
-/// A TCP port gets a socket for each worker (SO_REUSEPORT), a unix socket one, on the first worker.
-pub fn bind(listen: &Listen, listeners: &mut [Vec<Listener>]) -> Result<(), String> {
+/// A TCP port gets a socket for each worker (SO_REUSEPORT), a unix socket one, on the first worker. `beside`: another pgherd
+/// listens there, and may go on.
+///
+/// # Errors
+/// The address is taken, or is none.
+pub fn bind(
+    listen: &Listen,
+    listeners: &mut [Vec<Listener>],
+    beside: bool,
+) -> Result<Option<SocketFile>, String> {
     let failed = |e: io::Error| format!("cannot listen on {}: {e}", shown(listen));
     match listen {
         Listen::Tcp { host, port } => {
@@ -52,7 +115,9 @@ pub fn bind(listen: &Listen, listeners: &mut [Vec<Listener>]) -> Result<(), Stri
                 (host.as_str(), *port).to_socket_addrs().map_err(failed)?.collect();
             for address in addresses {
                 // Not this: rely on bind failing. With SO_REUSEPORT a second pgherd of the same user would share the port in silence.
-                std::net::TcpListener::bind(address).map_err(failed)?;
+                if !beside {
+                    std::net::TcpListener::bind(address).map_err(failed)?;
+                }
                 for own in listeners.iter_mut() {
                     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP));
                     let socket = socket.map_err(failed)?;
@@ -61,36 +126,31 @@ pub fn bind(listen: &Listen, listeners: &mut [Vec<Listener>]) -> Result<(), Stri
                     socket.set_nonblocking(true).map_err(failed)?;
                     socket.bind(&address.into()).map_err(failed)?;
                     socket.listen(BACKLOG).map_err(failed)?;
-                    own.push(Listener::Tcp(socket.into()));
+                    let socket = Bound::Tcp(socket.into());
+                    own.push(Listener { socket, port: *port, inherited: false });
                 }
             }
         }
         Listen::Unix { directory, port } => {
             let path = socket_path(directory, *port);
-            if path.exists() {
-                if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-                    return Err(format!("cannot listen on {}: somebody else does", path.display()));
-                }
-                // Left by a process that was killed.
-                std::fs::remove_file(&path).map_err(failed)?;
+            if !beside && path.exists() && std::os::unix::net::UnixStream::connect(&path).is_ok() {
+                return Err(format!("cannot listen on {}: somebody else does", path.display()));
             }
-            let listener = std::os::unix::net::UnixListener::bind(&path).map_err(failed)?;
+            // Bound under another name and then put in its place, so that there is no moment without a socket. What is there
+            // belongs to the pgherd before, or was left by one that was killed.
+            let ours = directory.join(format!(".s.PGSQL.{port}.{}", std::process::id()));
+            let _ = std::fs::remove_file(&ours);
+            let listener = std::os::unix::net::UnixListener::bind(&ours).map_err(failed)?;
             listener.set_nonblocking(true).map_err(failed)?;
+            std::fs::rename(&ours, &path).map_err(failed)?;
+            let inode = inode(&path).unwrap_or(0);
             if let Some(first) = listeners.first_mut() {
-                first.push(Listener::Unix(listener, *port));
+                first.push(Listener { socket: Bound::Unix(listener), port: *port, inherited: false });
             }
+            return Ok(Some(SocketFile { path, inode }));
         }
     }
-    Ok(())
-}
-
-/// Removes the files of unix sockets.
-pub fn remove_sockets(listens: &[Listen]) {
-    for listen in listens {
-        if let Listen::Unix { directory, port } = listen {
-            let _ = std::fs::remove_file(socket_path(directory, *port));
-        }
-    }
+    Ok(None)
 }
 
 /// Accepts clients until pgherd stops, and those who are in the kernel's queue by then.
@@ -99,9 +159,9 @@ pub async fn accept(
     mut stop: watch::Receiver<Stop>,
     mut admit: impl FnMut(Stream, Ends),
 ) {
-    let watched = match &listener {
-        Listener::Tcp(l) => l.try_clone().and_then(tokio::net::TcpListener::from_std).map(Watched::Tcp),
-        Listener::Unix(l, _) => l.try_clone().and_then(tokio::net::UnixListener::from_std).map(Watched::Unix),
+    let watched = match &listener.socket {
+        Bound::Tcp(l) => l.try_clone().and_then(tokio::net::TcpListener::from_std).map(Watched::Tcp),
+        Bound::Unix(l) => l.try_clone().and_then(tokio::net::UnixListener::from_std).map(Watched::Unix),
     };
     let watched = match watched {
         Ok(watched) => watched,
@@ -110,9 +170,10 @@ pub async fn accept(
             return;
         }
     };
-    let (local, port) = match &listener {
-        Listener::Tcp(l) => (l.local_addr().ok(), 0),
-        Listener::Unix(_, port) => (None, *port),
+    let port = listener.port;
+    let local = match &listener.socket {
+        Bound::Tcp(l) => l.local_addr().ok(),
+        Bound::Unix(_) => None,
     };
     let mut complained: Option<Instant> = None;
     loop {
@@ -134,6 +195,9 @@ pub async fn accept(
         }
     }
     drop(watched);
+    if listener.inherited {
+        return;
+    }
     // Closed with connections in its queue, a listener would reset them.
     while let Ok((stream, peer)) = accept_waiting(&listener) {
         admit(stream, Ends { peer, local, port });
@@ -160,14 +224,14 @@ impl Watched {
 
 /// Who is in the queue already; does not wait.
 fn accept_waiting(listener: &Listener) -> io::Result<(Stream, Option<SocketAddr>)> {
-    match listener {
-        Listener::Tcp(l) => {
+    match &listener.socket {
+        Bound::Tcp(l) => {
             let (socket, peer) = l.accept()?;
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;
             Ok((Stream::attach(Detached::Tcp(socket))?, Some(peer)))
         }
-        Listener::Unix(l, _) => {
+        Bound::Unix(l) => {
             let (socket, _) = l.accept()?;
             socket.set_nonblocking(true)?;
             Ok((Stream::attach(Detached::Unix(socket))?, None))

@@ -40,8 +40,13 @@ fn same_shape(a: &pgherd_config::Database, b: &pgherd_config::Database) -> bool 
 pub async fn reload(shared: &Arc<Shared>) -> Result<(), String> {
     // One at a time: two files read at once could be put in force in the wrong order.
     let _alone = shared.reloading.lock().await;
-    let config = load(&shared.file)?;
-    put_in_force(shared, config).await
+    crate::notify::reloading();
+    let outcome = match load(&shared.file) {
+        Ok(config) => put_in_force(shared, config).await,
+        Err(why) => Err(why),
+    };
+    crate::notify::ready();
+    outcome
 }
 
 fn load(file: &Path) -> Result<Config, String> {

@@ -211,11 +211,12 @@ impl Shared {
     }
 }
 
-/// Serves until SIGINT or SIGTERM. `file`: where `config` was read, and is read again.
+/// Serves until SIGINT or SIGTERM. `file`: where `config` was read, and is read again. `beside`: another pgherd may listen on
+/// the same addresses; new clients come to both until that one is told to stop.
 ///
 /// # Errors
 /// What stands in the way of starting; nothing was started then.
-pub fn serve(config: Config, file: &Path) -> Result<(), String> {
+pub fn serve(config: Config, file: &Path, beside: bool) -> Result<(), String> {
     let users = Users::new(&config)?;
     let mut databases = HashMap::new();
     let mut controls = Vec::new();
@@ -227,9 +228,13 @@ pub fn serve(config: Config, file: &Path) -> Result<(), String> {
     }
     let workers = config.server.workers;
     let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
-    for listen in &config.server.listen {
-        listen::bind(listen, &mut listeners)?;
+    let inherited = listen::inherited(&mut listeners)?;
+    let listens = if inherited == 0 { config.server.listen.clone() } else { Vec::new() };
+    let mut files = Vec::new();
+    for listen in &listens {
+        files.extend(listen::bind(listen, &mut listeners, beside)?);
     }
+    let http = config.server.http.as_ref().map(|http| crate::metrics::bind(http, beside)).transpose()?;
     let mut inboxes = Vec::new();
     let mut receivers = Vec::new();
     for _ in 0..workers {
@@ -259,6 +264,9 @@ pub fn serve(config: Config, file: &Path) -> Result<(), String> {
         shared.control.spawn(control::run(database, inbox));
     }
     shared.control.spawn(count_periods(shared.clone()));
+    if let Some(listener) = http {
+        shared.control.spawn(crate::metrics::serve(shared.clone(), listener));
+    }
     let control = std::thread::Builder::new()
         .name("control".into())
         .spawn(move || control.block_on(std::future::pending::<()>()));
@@ -271,17 +279,20 @@ pub fn serve(config: Config, file: &Path) -> Result<(), String> {
             .spawn(move || run_worker(id, &shared, own, receiver));
         threads.push(thread.map_err(|e| format!("cannot start a thread: {e}"))?);
     }
-    let listens = shared.live().config.server.listen.clone();
     for listen in &listens {
         tracing::info!(listen = %listen::shown(listen), workers, "serving");
     }
+    if inherited > 0 {
+        tracing::info!(sockets = inherited, workers, "serving on sockets that were inherited");
+    }
+    crate::notify::ready();
     watch_signals(&shared);
     // Whoever is left watches in the console.
     shared.stop(Stop::Now);
     for thread in threads {
         let _ = thread.join();
     }
-    listen::remove_sockets(&listens);
+    drop(files);
     for database in shared.live().databases.values() {
         database.pools().iter().for_each(|pool| pool.close_idle());
     }
@@ -333,6 +344,9 @@ fn watch_signals(shared: &Arc<Shared>) {
                 }
                 _ = stop.changed() => {}
                 () = last_client_left(shared) => return,
+            }
+            if *stop.borrow() != Stop::No {
+                crate::notify::stopping();
             }
             match *stop.borrow() {
                 Stop::No => {}

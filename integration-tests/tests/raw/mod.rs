@@ -419,18 +419,30 @@ pub struct Endpoint {
 impl Endpoint {
     /// Serves `configuration` (which listens on `port`).
     pub fn start(herd: &Herd, port: u16, configuration: &str) -> Self {
+        Self::start_with(herd, port, configuration, "", &[], &[])
+    }
+
+    /// `name`: of a second one on the same port.
+    pub fn start_with(
+        herd: &Herd,
+        port: u16,
+        configuration: &str,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let folder = herd.folder();
-        let file = folder.join(format!("pgherd-{port}.toml"));
-        let log = folder.join(format!("pgherd-{port}.log"));
+        let file = folder.join(format!("pgherd-{port}{name}.toml"));
+        let log = folder.join(format!("pgherd-{port}{name}.log"));
         std::fs::write(&file, configuration).expect("the herd's folder can be written");
         let output = File::create(&log).expect("the herd's folder can be written");
         let mut command = leashed("KILL", program());
-        command.arg("serve").arg(&file).envs(herd.env());
+        command.arg("serve").arg(&file).args(arguments).envs(herd.env()).envs(environment.iter().copied());
         command.stdout(output.try_clone().expect("a file can be shared")).stderr(output);
         let process = herd.keeper().spawn(command).expect("pgherd starts");
         let mut endpoint = Self { process, port, log };
         let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while !endpoint.log().contains(" serving ") || TcpStream::connect(("127.0.0.1", port)).is_err() {
             endpoint.assert_well();
             assert!(Instant::now() < deadline, "pgherd does not listen:\n{}", endpoint.log());
             thread::sleep(Duration::from_millis(20));
