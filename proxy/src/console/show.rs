@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pgherd_config::Listen;
+use pgherd_config::{Listen, PoolMode};
 use pgherd_pool::{Listed, Status};
 
 use super::command::Show;
@@ -404,7 +404,7 @@ fn pools(shared: &Shared, live: &Live) -> Vec<Vec<Value>> {
                 status.opening,
                 wait.as_secs(),
                 wait.subsec_micros(),
-                "transaction",
+                mode(pools.settings.mode),
                 Value::Null,
             ]);
         }
@@ -415,6 +415,14 @@ fn pools(shared: &Shared, live: &Live) -> Vec<Vec<Value>> {
     rows.push(console);
     rows.sort_by_key(|row| format!("{:?}", &row[..2]));
     rows
+}
+
+fn mode(mode: PoolMode) -> &'static str {
+    match mode {
+        PoolMode::Session => "session",
+        PoolMode::Transaction => "transaction",
+        PoolMode::Statement => "statement",
+    }
 }
 
 fn seconds(duration: Duration) -> u64 {
@@ -464,7 +472,7 @@ fn databases(shared: &Shared, live: &Live) -> Vec<Vec<Value>> {
             config.pool.min_size,
             config.pool.reserve,
             seconds(config.pool.lifetime),
-            "transaction",
+            mode(config.pool.mode),
             Value::Null,
             0u32,
             open,
@@ -488,7 +496,7 @@ fn users(live: &Live) -> Vec<Vec<Value>> {
             user.name.as_str(),
             user.pool.size.map_or(String::new(), |size| format!("{size:9}")),
             "",
-            Value::Null,
+            user.pool.mode.map(mode),
             0u32,
             open,
             user.max_clients,
@@ -704,7 +712,7 @@ fn config(live: &Live) -> Vec<Vec<Value>> {
         ("max_user_client_connections", "0".into(), "0", false),
         ("max_user_connections", "0".into(), "0", false),
         ("min_pool_size", pool.min_size.to_string(), "0", true),
-        ("pool_mode", "transaction".into(), "transaction", false),
+        ("pool_mode", mode(pool.mode).into(), "transaction", false),
         ("query_timeout", whole(pool.query_timeout), "0", true),
         ("query_wait_timeout", whole(pool.checkout_timeout), "5", true),
         ("reserve_pool_size", pool.reserve.to_string(), "0", true),
