@@ -35,7 +35,7 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 pub(crate) fn config(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Config> {
     // Everything first, `?` afterwards: a problem in one part must not hide those of another.
     let server = server(&raw.server, problems);
-    let auth = auth(&raw.auth);
+    let auth = auth(raw, problems);
     let users = users(raw, problems);
     let databases = databases(raw, problems);
     Some(Config { server: server?, auth: auth?, users: users?, databases: databases? })
@@ -110,6 +110,11 @@ fn server(raw: &RawServer, problems: &mut Draft<'_>) -> Option<Server> {
         http: or(&raw.http, None)?,
         drain: or(&raw.drain, Drain::Transactions)?,
         drain_timeout: or(&raw.drain_timeout, Duration::ZERO)?,
+        tls: match &raw.tls {
+            Field::Given(tls) => client_tls(&tls.value, problems)?,
+            Field::Absent => None,
+            Field::Bad => return None,
+        },
     })
 }
 
@@ -117,20 +122,138 @@ fn names(raw: &Field<Vec<At<String>>>) -> Option<Vec<String>> {
     Some(or(raw, Vec::new())?.into_iter().map(|name| name.value).collect())
 }
 
-fn auth(raw: &RawAuth) -> Option<Auth> {
-    Some(Auth { method: or(&raw.method, AuthMethod::ScramSha256)? })
+fn client_tls(raw: &RawTls, problems: &mut Draft<'_>) -> Option<Option<ClientTls>> {
+    let mode = or(&raw.mode, SslMode::Prefer)?;
+    if mode == SslMode::Disable {
+        return Some(None);
+    }
+    for (field, name) in [(&raw.certificate, "certificate"), (&raw.private_key, "private_key")] {
+        if matches!(field, Field::Absent) {
+            problems.push(raw.at, format!("server.tls.{name} is missing"));
+        }
+    }
+    if mode >= SslMode::VerifyCa && matches!(raw.client_ca, Field::Absent) {
+        problems.push(raw.at, "server.tls.client_ca is missing: clients' certificates are to be verified");
+    }
+    Some(Some(ClientTls {
+        mode,
+        certificate: raw.certificate.value()?.clone(),
+        private_key: raw.private_key.value()?.clone(),
+        client_ca: match &raw.client_ca {
+            Field::Given(path) => Some(path.value.clone()),
+            Field::Absent => None,
+            Field::Bad => return None,
+        },
+    }))
+}
+
+fn optional<T: Clone>(field: &Field<T>) -> Option<Option<T>> {
+    match field {
+        Field::Given(given) => Some(Some(given.value.clone())),
+        Field::Absent => Some(None),
+        Field::Bad => None,
+    }
+}
+
+fn auth(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Auth> {
+    let auth = &raw.auth;
+    let method = or(&auth.method, AuthMethod::ScramSha256);
+    if let (Some(AuthMethod::Hba), Field::Absent, Some(at)) = (method, &auth.hba_file, auth.method.given()) {
+        problems.push(at.at, "auth.method = \"hba\" needs auth.hba_file");
+    }
+    if let (Some(other), Some(file)) = (method.filter(|m| *m != AuthMethod::Hba), auth.hba_file.given()) {
+        let _ = other;
+        problems.push(file.at, "auth.hba_file needs auth.method = \"hba\"");
+    }
+    // A method that every client would fail.
+    let has_ca = raw.server.tls.value().is_some_and(|tls| !matches!(tls.client_ca, Field::Absent));
+    if let (Some(AuthMethod::Cert), false, Some(at)) = (method, has_ca, auth.method.given()) {
+        problems.push(at.at, "auth.method = \"cert\" needs server.tls.client_ca");
+    }
+    if let (Some(AuthMethod::Peer), Some(at)) = (method, auth.method.given())
+        && let Some(listen) = raw.server.listen.value()
+        && !listen.iter().any(|listen| matches!(listen.value, Listen::Unix { .. }))
+    {
+        problems.push(at.at, "auth.method = \"peer\" needs a unix socket in server.listen");
+    }
+    let query = query(raw, problems);
+    Some(Auth {
+        method: method?,
+        hba_file: optional(&auth.hba_file)?,
+        ident_file: optional(&auth.ident_file)?,
+        query: query?,
+    })
+}
+
+/// The statement that PgBouncer asks with, too: a password that is no longer valid is none.
+const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END \
+     FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin";
+
+fn query(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Option<AuthQuery>> {
+    let auth = &raw.auth;
+    let role = match &auth.query_as {
+        Field::Given(role) => role,
+        Field::Absent => {
+            for (at, name) in [
+                (auth.query.given().map(|q| q.at), "query"),
+                (auth.query_database.given().map(|q| q.at), "query_database"),
+            ] {
+                if let Some(at) = at {
+                    problems.push(
+                        at,
+                        format!("auth.{name} needs auth.query_as = {{ user = ..., password = ... }}"),
+                    );
+                }
+            }
+            return Some(None);
+        }
+        Field::Bad => return None,
+    };
+    let database = match &auth.query_database {
+        Field::Given(wanted) => {
+            let known = raw.databases.value()?;
+            let found = known.iter().position(|database| database.name.value == wanted.value);
+            if found.is_none() {
+                let advice = did_you_mean(&wanted.value, known.iter().map(|known| known.name.value.as_str()));
+                problems.push(
+                    wanted.at,
+                    format!(
+                        "auth.query_database names the database {:?}, which is not there{advice}",
+                        wanted.value
+                    ),
+                );
+                return None;
+            }
+            found
+        }
+        Field::Absent => None,
+        Field::Bad => return None,
+    };
+    Some(Some(AuthQuery {
+        statement: or(&auth.query, AUTH_QUERY.to_owned())?,
+        role: Control { user: role.value.user.value()?.clone(), password: optional(&role.value.password)? },
+        database,
+    }))
 }
 
 fn users(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Vec<User>> {
-    let must_prove = or(&raw.auth.method, AuthMethod::ScramSha256) == Some(AuthMethod::ScramSha256);
+    // By a password, which must be known then.
+    let method = or(&raw.auth.method, AuthMethod::ScramSha256);
+    let must_prove = matches!(method, Some(AuthMethod::Md5 | AuthMethod::ScramSha256 | AuthMethod::Password));
+    let said = match method {
+        Some(AuthMethod::Md5) => "md5",
+        Some(AuthMethod::Password) => "password",
+        _ => "scram-sha-256",
+    };
+    let asked_for = !matches!(raw.auth.query_as, Field::Absent);
     let entries = match &raw.users {
         Field::Given(entries) => entries.value.as_slice(),
         Field::Absent => &[],
         Field::Bad => return None,
     };
-    if entries.is_empty() && must_prove {
+    if entries.is_empty() && must_prove && !asked_for {
         let at = raw.users.given().map_or(raw.at, |users| users.at);
-        problems.push(at, "no [[users]]: with auth.method = \"scram-sha-256\" nobody could log in");
+        problems.push(at, format!("no [[users]]: with auth.method = {said:?} nobody could log in"));
     }
     let mut names = Unique::new();
     for user in entries {
@@ -138,26 +261,36 @@ fn users(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Vec<User>> {
         names.add(&name.value, name.at, problems, || format!("user {:?}", name.value));
     }
     for user in entries {
-        if must_prove && matches!(user.password, Field::Absent) {
+        if must_prove && !asked_for && matches!(user.passwords, Field::Absent) {
             let who = user.name.value().map_or(String::new(), |name| format!(" {name:?}"));
-            problems.push(
-                user.at,
-                format!("user{who} has no password, which auth.method = \"scram-sha-256\" needs"),
-            );
+            problems.push(user.at, format!("user{who} has no password, which auth.method = {said:?} needs"));
+        }
+        if let Some(empty) = user.passwords.given().filter(|list| list.value.is_empty()) {
+            problems.push(empty.at, "users.password is empty");
+        }
+        if method == Some(AuthMethod::ScramSha256) {
+            for secret in user.passwords.value().into_iter().flatten() {
+                if let Secret::Md5(_) = secret.value {
+                    problems.push(
+                        secret.at,
+                        "users.password is an md5 hash, which cannot answer auth.method = \"scram-sha-256\"",
+                    );
+                }
+            }
         }
     }
     entries.iter().map(user).collect()
 }
 
 fn user(raw: &RawUser) -> Option<User> {
-    let password = match &raw.password {
-        Field::Given(password) => Some(password.value.clone()),
-        Field::Absent => None,
+    let passwords = match &raw.passwords {
+        Field::Given(list) => list.value.iter().map(|secret| secret.value.clone()).collect(),
+        Field::Absent => Vec::new(),
         Field::Bad => return None,
     };
     Some(User {
         name: raw.name.value()?.clone(),
-        password,
+        passwords,
         pool: PoolOverrides {
             size: raw.pool.size.value().and_then(|size| small(*size)),
             checkout_timeout: raw.pool.checkout_timeout.value().copied(),
@@ -236,7 +369,7 @@ fn shards_are_distinct(shards: &[RawShard], problems: &mut Draft<'_>) {
         }
         if let Some(primary) = shard.primary.given() {
             // One database twice: each of its rows would be counted twice.
-            let Address { host, port, dbname } = &primary.value;
+            let Address { host, port, dbname, .. } = &primary.value;
             let key = (host.to_ascii_lowercase(), *port, dbname);
             primaries.add(key, primary.at, problems, || {
                 format!("database {dbname:?} at {host}:{port} is a shard")

@@ -12,6 +12,7 @@
 
 mod check;
 mod document;
+pub mod hba;
 pub mod model;
 mod problems;
 mod raw;
@@ -23,7 +24,7 @@ use std::path::Path;
 
 pub use model::*;
 pub use problems::{Place, Problem, Problems};
-pub use secret::{ResolvedSecret, resolve, resolve_plain};
+pub use secret::{ResolvedSecret, classify, resolve, resolve_plain};
 
 use problems::Draft;
 
@@ -50,6 +51,19 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
             let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
             Err(Problems::of_file(&file_name, format!("line {line} is not UTF-8")))
         }
+    }
+}
+
+impl Config {
+    /// Checks the files of the operator's own writing that the configuration names: HBA and ident file. Not secrets and
+    /// certificates: whoever checks need not be able to read those.
+    ///
+    /// # Errors
+    /// Every problem of the first file that has any.
+    pub fn check_files(&self) -> Result<(), Problems> {
+        self.auth.hba_file.as_deref().map(hba::Hba::load).transpose()?;
+        self.auth.ident_file.as_deref().map(hba::IdentMaps::load).transpose()?;
+        Ok(())
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Server {
     pub drain: Drain,
     /// Zero: never.
     pub drain_timeout: Duration,
+    /// `None`: TLS is answered with "no".
+    pub tls: Option<ClientTls>,
 }
 
 /// What a graceful stop waits for.
@@ -41,6 +43,29 @@ pub struct Server {
 pub enum Drain {
     Transactions,
     Clients,
+}
+
+/// libpq's words, towards clients (`[server.tls]`) and towards servers (`sslmode` in an address).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum SslMode {
+    Disable,
+    Allow,
+    #[default]
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Never [`SslMode::Disable`] here.
+    pub mode: SslMode,
+    /// PEM files: the chain, and the key to its first certificate.
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+    /// Who signs clients' certificates. Always there for [`SslMode::VerifyCa`] and [`SslMode::VerifyFull`].
+    pub client_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,19 +84,45 @@ pub enum Listen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthMethod {
     Trust,
+    Md5,
     ScramSha256,
+    /// The password as it is.
+    Password,
+    /// A client of a unix socket is who its process runs as.
+    Peer,
+    /// The common name of the client's certificate.
+    Cert,
+    /// By the lines of a file; see [`Auth::hba_file`].
+    Hba,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Auth {
     pub method: AuthMethod,
+    /// Always there for [`AuthMethod::Hba`].
+    pub hba_file: Option<PathBuf>,
+    /// Maps of system users to database users.
+    pub ident_file: Option<PathBuf>,
+    /// Asks a server for users that the file does not have.
+    pub query: Option<AuthQuery>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthQuery {
+    /// With `$1` for the user's name; gives the name and the secret.
+    pub statement: String,
+    /// The role that asks.
+    pub role: Control,
+    /// Index into `Config::databases`; `None`: the one that the client wants.
+    pub database: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct User {
     pub name: String,
-    /// As typed, before "env:" and "file:" are resolved (checking touches no disk and no environment).
-    pub password: Option<Secret>,
+    /// As typed, before "env:" and "file:" are resolved (checking touches no disk and no environment). Each of them is
+    /// right; the first is tried first on servers.
+    pub passwords: Vec<Secret>,
     /// Overrides of the database's pool.
     pub pool: PoolOverrides,
     /// 0: no limit.
@@ -84,6 +135,8 @@ pub enum Secret {
     Plain(String),
     /// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, checked for its form.
     ScramVerifier(String),
+    /// `md5` and 32 hexadecimal digits.
+    Md5(String),
     Environment(String),
     File(PathBuf),
 }
@@ -200,6 +253,37 @@ pub struct Address {
     pub host: String,
     pub port: u16,
     pub dbname: String,
+    pub security: Security,
+}
+
+/// How a connection to a server is protected, in libpq's words: the parameters of its address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Security {
+    pub mode: SslMode,
+    /// Who signs the server's certificate.
+    pub root: Option<PathBuf>,
+    /// pgherd's own certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    pub channel_binding: ChannelBinding,
+    /// The methods that the server may ask for; `None`: any, but the password as it is only where nobody can listen.
+    pub require_auth: Option<Methods>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ChannelBinding {
+    Disable,
+    #[default]
+    Prefer,
+    Require,
+}
+
+/// A set of authentication methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Methods {
+    pub none: bool,
+    pub password: bool,
+    pub md5: bool,
+    pub scram: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

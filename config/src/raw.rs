@@ -11,7 +11,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::document::{At, Field, Section};
-use crate::model::{Address, AuthMethod, Drain, KeyType, Listen, Method, PoolMode, Secret};
+use std::path::PathBuf;
+
+use crate::model::{Address, AuthMethod, Drain, KeyType, Listen, Method, PoolMode, Secret, SslMode};
 use crate::problems::Draft;
 use crate::values::{self, Identifiers};
 
@@ -87,13 +89,55 @@ pub(crate) struct RawServer {
 
     /// What is not over then is cut off. With a unit; "0s" means never. Default: "0s".
     pub drain_timeout: Field<Duration>,
+
+    /// `[server.tls]`. Default: clients that ask for TLS are told that there is none.
+    pub tls: Field<RawTls>,
+}
+
+/// `[server.tls]`: encryption towards clients. Its files are read when serving starts and when the configuration is
+/// reloaded.
+#[derive(Default)]
+pub(crate) struct RawTls {
+    /// "disable"; "allow" or "prefer" to leave it to the client; "require"; "verify-ca" or "verify-full" for clients
+    /// that must have a certificate. Default: "prefer".
+    pub mode: Field<SslMode>,
+
+    /// The certificate chain, a PEM file. Required.
+    pub certificate: Field<PathBuf>,
+
+    /// The key to the chain's first certificate, a PEM file. Required.
+    pub private_key: Field<PathBuf>,
+
+    /// Certificates of those who sign clients' certificates, a PEM file. Required for "verify-ca" and "verify-full", and
+    /// for the method "cert". Default: none.
+    pub client_ca: Field<PathBuf>,
+
+    pub at: usize,
 }
 
 /// `[auth]`: how clients prove who they are.
 #[derive(Default)]
 pub(crate) struct RawAuth {
-    /// "scram-sha-256", or "trust" for no proof at all. Default: "scram-sha-256".
+    /// "scram-sha-256"; "md5"; "password" for the password as it is; "peer" for who the client's process runs as (unix
+    /// sockets); "cert" for the common name of the client's certificate; "hba" for the lines of a file; or "trust" for no
+    /// proof at all. Default: "scram-sha-256".
     pub method: Field<AuthMethod>,
+
+    /// A file with the syntax of pg_hba.conf. Needs `method = "hba"`, and is needed by it.
+    pub hba_file: Field<PathBuf>,
+
+    /// A file with the syntax of pg_ident.conf, for `map=` in the HBA file. Default: none.
+    pub ident_file: Field<PathBuf>,
+
+    /// The statement that asks a server for a user that `[[users]]` has no password for: `$1` is the name; it gives the
+    /// name and the secret. Default: pg_authid, without passwords that are no longer valid.
+    pub query: Field<String>,
+
+    /// `{ user, password }`: the role that asks. Without it nothing is asked. Default: none.
+    pub query_as: Field<RawControl>,
+
+    /// The database in which the question is asked, on its first shard. Default: the one that the client wants.
+    pub query_database: Field<String>,
 }
 
 /// `[[users]]`: one client user, with overrides of its databases' pools.
@@ -102,9 +146,9 @@ pub(crate) struct RawUser {
     pub name: Field<String>,
 
     /// The password itself, a SCRAM-SHA-256 verifier as in `pg_authid`, "env:NAME" for an environment
-    /// variable, or "file:/path" for a file; both are read when serving starts. Required unless
-    /// `auth.method = "trust"`.
-    pub password: Field<Secret>,
+    /// variable, or "file:/path" for a file; both are read when serving starts. An array while it is being replaced: each is
+    /// right. Required for the methods "scram-sha-256", "md5" and "password", unless a server is asked.
+    pub passwords: Field<Vec<At<Secret>>>,
 
     /// `size`, `checkout_timeout`, `cache_unnamed` and the limits of time, beside the name. Default: the database's pool.
     pub pool: RawPool,
@@ -332,10 +376,30 @@ impl RawServer {
                 other => Err(format!("must be \"transactions\" or \"clients\", but is {other:?}")),
             }),
             drain_timeout: section.value("drain_timeout", problems, values::duration(IDLE_TIMEOUT)),
+            tls: match section.section("tls", problems) {
+                Field::Given(At { at, value }) => {
+                    Field::Given(At { at, value: RawTls::read(value, problems) })
+                }
+                Field::Absent => Field::Absent,
+                Field::Bad => Field::Bad,
+            },
         };
-        section.not_yet(&["tls"], problems);
         section.finish(problems);
         server
+    }
+}
+
+impl RawTls {
+    fn read(mut section: Section<'_>, problems: &mut Draft<'_>) -> Self {
+        let tls = Self {
+            mode: section.value("mode", problems, |value| values::ssl_mode(&values::text(value)?)),
+            certificate: section.value("certificate", problems, values::path),
+            private_key: section.value("private_key", problems, values::path),
+            client_ca: section.value("client_ca", problems, values::path),
+            at: section.at,
+        };
+        section.finish(problems);
+        tls
     }
 }
 
@@ -344,12 +408,34 @@ impl RawAuth {
         let method = section.value("method", problems, |value| match values::text(value)?.as_str() {
             "trust" => Ok(AuthMethod::Trust),
             "scram-sha-256" => Ok(AuthMethod::ScramSha256),
-            later @ ("md5" | "cert" | "hba") => Err(format!("= \"{later}\" is not supported yet")),
-            other => Err(format!("must be \"trust\" or \"scram-sha-256\", but is {other:?}")),
+            "md5" => Ok(AuthMethod::Md5),
+            "password" => Ok(AuthMethod::Password),
+            "peer" => Ok(AuthMethod::Peer),
+            "cert" => Ok(AuthMethod::Cert),
+            "hba" => Ok(AuthMethod::Hba),
+            other => Err(format!(
+                "must be \"trust\", \"scram-sha-256\", \"md5\", \"password\", \"peer\", \"cert\" or \"hba\", but is {other:?}"
+            )),
         });
-        section.not_yet(&["query", "file"], problems);
+        let auth = Self {
+            method,
+            hba_file: section.value("hba_file", problems, values::path),
+            ident_file: section.value("ident_file", problems, values::path),
+            query: section.value("query", problems, |value| match values::text(value)? {
+                text if text.contains("$1") => Ok(text),
+                _ => Err("must have $1 in it, where the user's name goes".into()),
+            }),
+            query_as: match section.section("query_as", problems) {
+                Field::Given(At { at, value }) => {
+                    Field::Given(At { at, value: RawControl::read(value, problems) })
+                }
+                Field::Absent => Field::Absent,
+                Field::Bad => Field::Bad,
+            },
+            query_database: section.value("query_database", problems, values::text),
+        };
         section.finish(problems);
-        Self { method }
+        auth
     }
 }
 
@@ -357,7 +443,7 @@ impl RawUser {
     fn read(mut section: Section<'_>, problems: &mut Draft<'_>) -> Self {
         let user = Self {
             name: section.required("name", problems, values::role),
-            password: section.value("password", problems, values::secret),
+            passwords: section.list("password", true, problems, values::secret),
             pool: RawPool {
                 size: section.value("size", problems, values::integer(POOL_SIZE)),
                 checkout_timeout: section.value(
@@ -458,6 +544,7 @@ impl RawControl {
                 Secret::ScramVerifier(_) => {
                     Err("must be the password itself: a SCRAM verifier only checks others".into())
                 }
+                Secret::Md5(_) => Err("must be the password itself, not an md5 hash".into()),
                 secret => Ok(secret),
             }),
         };

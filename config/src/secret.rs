@@ -22,6 +22,8 @@ pub enum ResolvedSecret {
     Plain(String),
     /// `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, checked for its form.
     ScramVerifier(String),
+    /// `md5` and 32 hexadecimal digits, in lower case.
+    Md5(String),
 }
 
 impl fmt::Debug for ResolvedSecret {
@@ -29,6 +31,7 @@ impl fmt::Debug for ResolvedSecret {
         f.write_str(match self {
             Self::Plain(_) => "Plain(..)",
             Self::ScramVerifier(_) => "ScramVerifier(..)",
+            Self::Md5(_) => "Md5(..)",
         })
     }
 }
@@ -38,6 +41,7 @@ impl fmt::Debug for Secret {
         match self {
             Self::Plain(_) => f.write_str("Plain(..)"),
             Self::ScramVerifier(_) => f.write_str("ScramVerifier(..)"),
+            Self::Md5(_) => f.write_str("Md5(..)"),
             Self::Environment(name) => f.debug_tuple("Environment").field(name).finish(),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
         }
@@ -66,6 +70,9 @@ pub fn resolve_plain(owner: &str, secret: &Secret) -> Result<String, String> {
         ResolvedSecret::ScramVerifier(_) => Err(format!(
             "{owner}: the password must be the password itself: a SCRAM verifier only checks others"
         )),
+        ResolvedSecret::Md5(_) => {
+            Err(format!("{owner}: the password must be the password itself, not an md5 hash"))
+        }
     }
 }
 
@@ -77,6 +84,7 @@ fn resolve_with(
     match secret {
         Secret::Plain(password) => Ok(ResolvedSecret::Plain(password.clone())),
         Secret::ScramVerifier(verifier) => Ok(ResolvedSecret::ScramVerifier(verifier.clone())),
+        Secret::Md5(hash) => Ok(ResolvedSecret::Md5(hash.clone())),
         Secret::Environment(name) => match environment(name) {
             Ok(text) => classify(&text)
                 .map_err(|reason| format!("{owner}: the password in environment variable {name} {reason}")),
@@ -103,7 +111,10 @@ fn from_file(path: &Path) -> Result<ResolvedSecret, String> {
 }
 
 /// A password, or a verifier by its form. The error is the rest of a sentence.
-pub(crate) fn classify(text: &str) -> Result<ResolvedSecret, String> {
+///
+/// # Errors
+/// Empty, too long, or nearly a verifier.
+pub fn classify(text: &str) -> Result<ResolvedSecret, String> {
     if text.is_empty() {
         // PostgreSQL lets nobody in with an empty password.
         Err("is empty".into())
@@ -118,7 +129,7 @@ pub(crate) fn classify(text: &str) -> Result<ResolvedSecret, String> {
              SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>"
             .into())
     } else if is_md5(text) {
-        Err("as an md5 hash is not supported yet".into())
+        Ok(ResolvedSecret::Md5(text.to_ascii_lowercase()))
     } else {
         Ok(ResolvedSecret::Plain(text.into()))
     }
@@ -234,7 +245,7 @@ mod tests {
             ("a short key", VERIFIER.replace("wfPL", ""), "refused"),
             ("not base64", VERIFIER.replace("wfPL", "wf-L"), "refused"),
             ("only its beginning", "SCRAM-SHA-256$".into(), "refused"),
-            ("an md5 hash", "md5a6343a68d964ca596d9752250d54bb8a".into(), "refused"),
+            ("an md5 hash", "md5a6343a68d964ca596d9752250d54bb8a".into(), "Md5(..)"),
             ("md5 in a password", "md5isnotgood".into(), "Plain(..)"),
         ];
         for (why, text, expected) in cases {

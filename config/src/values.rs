@@ -10,7 +10,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use crate::document::did_you_mean;
-use crate::model::{Address, KeyType, Listen, Secret};
+use crate::model::{Address, ChannelBinding, KeyType, Listen, Methods, Secret, Security, SslMode};
 use crate::secret;
 
 /// Longest name of a role, table, column or database: PostgreSQL's NAMEDATALEN - 1. It cuts longer names
@@ -317,6 +317,7 @@ pub(crate) fn address(value: &DeValue<'_>) -> Result<Address, String> {
         (percent_decoded(host)?, given)
     };
     let mut host = (!host.is_empty()).then_some(host);
+    let mut security = SecurityParameters::default();
 
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -330,7 +331,10 @@ pub(crate) fn address(value: &DeValue<'_>) -> Result<Address, String> {
                 ));
             }
             "dbname" => return Err(format!("must have its database name in the path, as in {FORM}")),
-            _ => return Err(format!("with the parameter {name:?} is not supported yet")),
+            _ => match security.take(name, &percent_decoded(value)?) {
+                Some(taken) => taken?,
+                None => return Err(format!("with the parameter {name:?} is not supported yet")),
+            },
         }
     }
 
@@ -348,7 +352,8 @@ pub(crate) fn address(value: &DeValue<'_>) -> Result<Address, String> {
         return Err(format!("has no database name, as in {FORM}"));
     }
     name_in_bounds(&dbname).map_err(|reason| format!("has a database name that {reason}"))?;
-    Ok(Address { host, port: port_given.unwrap_or(SERVER_PORT), dbname })
+    let security = security.finish(&host)?;
+    Ok(Address { host, port: port_given.unwrap_or(SERVER_PORT), dbname, security })
 }
 
 fn percent_decoded(text: &str) -> Result<String, String> {
@@ -433,7 +438,118 @@ pub(crate) fn secret(value: &DeValue<'_>) -> Result<Secret, String> {
     match secret::classify(&typed)? {
         secret::ResolvedSecret::Plain(password) => Ok(Secret::Plain(password)),
         secret::ResolvedSecret::ScramVerifier(verifier) => Ok(Secret::ScramVerifier(verifier)),
+        secret::ResolvedSecret::Md5(hash) => Ok(Secret::Md5(hash)),
     }
+}
+
+/// A file by its absolute path: where pgherd is started from must not matter.
+pub(crate) fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
+    absolute(&text(value)?)
+}
+
+fn absolute(typed: &str) -> Result<PathBuf, String> {
+    if typed.starts_with('/') && !typed.contains('\0') {
+        Ok(PathBuf::from(typed))
+    } else {
+        Err(format!("must be an absolute path, but is {typed:?}"))
+    }
+}
+
+const SSL_MODES: &[(&str, SslMode)] = &[
+    ("disable", SslMode::Disable),
+    ("allow", SslMode::Allow),
+    ("prefer", SslMode::Prefer),
+    ("require", SslMode::Require),
+    ("verify-ca", SslMode::VerifyCa),
+    ("verify-full", SslMode::VerifyFull),
+];
+
+pub(crate) fn ssl_mode(typed: &str) -> Result<SslMode, String> {
+    match SSL_MODES.iter().find(|(name, _)| *name == typed) {
+        Some((_, mode)) => Ok(*mode),
+        None => Err(format!(
+            "must be disable, allow, prefer, require, verify-ca or verify-full, but is {typed:?}{}",
+            did_you_mean(typed, SSL_MODES.iter().map(|(name, _)| *name))
+        )),
+    }
+}
+
+/// The parameters of a server's address that protect the connection, as libpq spells them.
+#[derive(Default)]
+struct SecurityParameters {
+    given: Security,
+    mode: Option<SslMode>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+impl SecurityParameters {
+    /// `None`: it is not one of them.
+    fn take(&mut self, name: &str, value: &str) -> Option<Result<(), String>> {
+        let named =
+            |result: Result<(), String>| Some(result.map_err(|reason| format!("has a {name} that {reason}")));
+        match name {
+            "sslmode" => named(ssl_mode(value).map(|mode| self.mode = Some(mode))),
+            "sslrootcert" if value == "system" => {
+                Some(Err("with sslrootcert=system is not supported yet".into()))
+            }
+            "sslrootcert" => named(absolute(value).map(|path| self.given.root = Some(path))),
+            "sslcert" => named(absolute(value).map(|path| self.certificate = Some(path))),
+            "sslkey" => named(absolute(value).map(|path| self.key = Some(path))),
+            "channel_binding" => named(
+                match value {
+                    "disable" => Ok(ChannelBinding::Disable),
+                    "prefer" => Ok(ChannelBinding::Prefer),
+                    "require" => Ok(ChannelBinding::Require),
+                    other => Err(format!("must be disable, prefer or require, but is {other:?}")),
+                }
+                .map(|binding| self.given.channel_binding = binding),
+            ),
+            "require_auth" => named(methods(value).map(|methods| self.given.require_auth = Some(methods))),
+            _ => None,
+        }
+    }
+
+    fn finish(self, host: &str) -> Result<Security, String> {
+        let mut security = self.given;
+        security.identity = match (self.certificate, self.key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err("has an sslcert, but no sslkey".into()),
+            (None, Some(_)) => return Err("has an sslkey, but no sslcert".into()),
+        };
+        security.mode = self.mode.unwrap_or_default();
+        if host.starts_with('/') {
+            // As libpq: a unix socket is never encrypted.
+            if security.mode >= SslMode::Require && self.mode.is_some() {
+                return Err("asks for TLS on a unix socket, which has none".into());
+            }
+            security.mode = SslMode::Disable;
+        }
+        if security.mode >= SslMode::VerifyCa && security.root.is_none() {
+            return Err("verifies the server's certificate, but has no sslrootcert".into());
+        }
+        if security.channel_binding == ChannelBinding::Require && security.mode < SslMode::Require {
+            return Err("requires channel binding, which needs sslmode=require or more".into());
+        }
+        Ok(security)
+    }
+}
+
+fn methods(typed: &str) -> Result<Methods, String> {
+    let mut methods = Methods::default();
+    for name in typed.split(',') {
+        match name {
+            "none" => methods.none = true,
+            "password" => methods.password = true,
+            "md5" => methods.md5 = true,
+            "scram-sha-256" => methods.scram = true,
+            other => {
+                return Err(format!("must list none, password, md5 and scram-sha-256, but has {other:?}"));
+            }
+        }
+    }
+    Ok(methods)
 }
 
 #[cfg(test)]
@@ -534,9 +650,36 @@ mod tests {
             ("postgres://h/%+f", "error: has a \"%\" that is not followed by two hexadecimal digits"),
             ("postgres://h/%ff", "error: is not UTF-8 after its \"%\" are decoded"),
             ("postgres://a:1,b:2/shop", "error: with several hosts is not supported yet"),
+            ("postgres://h/shop?sslmode=verify-full&sslrootcert=/r.pem", "h|5432|shop"),
             (
-                "postgres://h/shop?sslmode=require",
-                "error: with the parameter \"sslmode\" is not supported yet",
+                "postgres://h/shop?connect_timeout=3",
+                "error: with the parameter \"connect_timeout\" is not supported yet",
+            ),
+            (
+                "postgres://h/shop?sslmode=requires",
+                "error: has a sslmode that must be disable, allow, prefer, require, verify-ca or verify-full, but is \
+                 \"requires\"; did you mean \"require\"?",
+            ),
+            (
+                "postgres://h/shop?sslmode=verify-ca",
+                "error: verifies the server's certificate, but has no sslrootcert",
+            ),
+            (
+                "postgres://h/shop?sslrootcert=r.pem",
+                "error: has a sslrootcert that must be an absolute path, but is \"r.pem\"",
+            ),
+            ("postgres://h/shop?sslcert=/c.pem", "error: has an sslcert, but no sslkey"),
+            (
+                "postgres://h/shop?require_auth=gss",
+                "error: has a require_auth that must list none, password, md5 and scram-sha-256, but has \"gss\"",
+            ),
+            (
+                "postgres://h/shop?channel_binding=require",
+                "error: requires channel binding, which needs sslmode=require or more",
+            ),
+            (
+                "postgres:///shop?host=/run&sslmode=require",
+                "error: asks for TLS on a unix socket, which has none",
             ),
             ("postgres://h/shop?host=i", "error: says its host twice"),
             ("postgres:///shop?host=run", "run|5432|shop"),
@@ -559,7 +702,7 @@ mod tests {
         ];
         for (typed, expected) in cases {
             let shown = match address(&string(typed)) {
-                Ok(Address { host, port, dbname }) => format!("{host}|{port}|{dbname}"),
+                Ok(Address { host, port, dbname, .. }) => format!("{host}|{port}|{dbname}"),
                 Err(reason) => format!("error: {reason}"),
             };
             assert_eq!(shown, expected, "{typed}");

@@ -10,7 +10,11 @@ fn tcp(host: &str, port: u16) -> Listen {
 }
 
 fn shard(name: &str, host: &str, port: u16, dbname: &str) -> Shard {
-    let primary = Address { host: host.into(), port, dbname: dbname.into() };
+    let mut security = Security::default();
+    if host.starts_with('/') {
+        security.mode = SslMode::Disable;
+    }
+    let primary = Address { host: host.into(), port, dbname: dbname.into(), security };
     Shard { name: name.into(), primary, weight: 1, region: None }
 }
 
@@ -52,6 +56,9 @@ fn the_example_file_means_what_it_says() {
     assert!(config.server.workers >= 1);
     config.server.workers = 4;
 
+    let mut first = Shard { region: Some("eu".into()), ..shard("s0", "127.0.0.1", 5501, "shop") };
+    first.primary.security.mode = SslMode::VerifyFull;
+    first.primary.security.root = Some("/etc/pgherd/servers.crt".into());
     let expected = Config {
         server: Server {
             listen: vec![
@@ -66,18 +73,36 @@ fn the_example_file_means_what_it_says() {
             http: Some(tcp("127.0.0.1", 9930)),
             drain: Drain::Transactions,
             drain_timeout: Duration::ZERO,
+            tls: Some(ClientTls {
+                mode: SslMode::Prefer,
+                certificate: "/etc/pgherd/server.crt".into(),
+                private_key: "/etc/pgherd/server.key".into(),
+                client_ca: Some("/etc/pgherd/clients.crt".into()),
+            }),
         },
-        auth: Auth { method: AuthMethod::ScramSha256 },
+        auth: Auth {
+            method: AuthMethod::ScramSha256,
+            hba_file: None,
+            ident_file: Some("/etc/pgherd/pg_ident.conf".into()),
+            query: Some(AuthQuery {
+                statement: "SELECT * FROM pgherd_auth.lookup($1)".into(),
+                role: Control {
+                    user: "pgherd_auth".into(),
+                    password: Some(Secret::Environment("PGHERD_AUTH_PASSWORD".into())),
+                },
+                database: Some(0),
+            }),
+        },
         users: vec![
             User {
                 name: "app".into(),
-                password: Some(Secret::Environment("APP_PASSWORD".into())),
+                passwords: vec![Secret::Environment("APP_PASSWORD".into())],
                 pool: PoolOverrides::default(),
                 max_clients: 0,
             },
             User {
                 name: "reports".into(),
-                password: Some(Secret::File("/run/secrets/reports".into())),
+                passwords: vec![Secret::File("/run/secrets/reports".into())],
                 pool: PoolOverrides {
                     size: Some(4),
                     checkout_timeout: Some(Duration::from_secs(30)),
@@ -93,7 +118,7 @@ fn the_example_file_means_what_it_says() {
                 name: "shop".into(),
                 max_clients: 0,
                 shards: vec![
-                    Shard { region: Some("eu".into()), ..shard("s0", "127.0.0.1", 5501, "shop") },
+                    first,
                     shard("s1", "127.0.0.1", 5502, "shop"),
                     Shard { weight: 2, ..shard("s2", "::1", 5503, "shop") },
                     shard("s3", "/run/postgresql", 5504, "shop"),

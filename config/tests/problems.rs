@@ -163,7 +163,6 @@ fn what_is_designed_but_not_built_is_refused_by_name() {
         &format!("{SHOP}{TRUST}"),
         &[
             ("off is what there is", "[server]\nhttp = \"\"", &[]),
-            ("tls", "[server.tls]\nmode = \"require\"", &["1:9: server.tls is not supported yet"]),
             ("pinned_max", "[pool]\npinned_max = 3", &["2:1: pool.pinned_max is not supported yet"]),
             ("the mode there is", "[pool]\nmode = \"transaction\"", &[]),
             (
@@ -187,31 +186,17 @@ fn what_is_designed_but_not_built_is_refused_by_name() {
                 "[databases.shop.indexes]\na = 1",
                 &["1:17: databases.shop.indexes is not supported yet"],
             ),
-            (
-                "an md5 hash",
-                "[[users]]\nname = \"a\"\npassword = \"md5a6343a68d964ca596d9752250d54bb8a\"",
-                &["3:12: users.password as an md5 hash is not supported yet"],
-            ),
         ],
     );
     assert_lines(
         SHOP,
-        &[
-            ("md5", "[auth]\nmethod = \"md5\"", &["2:10: auth.method = \"md5\" is not supported yet"]),
-            (
-                "certificates, with a query",
-                "[auth]\nmethod = \"cert\"\nquery = \"SELECT 1\"",
-                &[
-                    "2:10: auth.method = \"cert\" is not supported yet",
-                    "3:1: auth.query is not supported yet",
-                ],
-            ),
-            (
-                "a method nobody knows",
-                "[auth]\nmethod = \"ldap\"",
-                &["2:10: auth.method must be \"trust\" or \"scram-sha-256\", but is \"ldap\""],
-            ),
-        ],
+        &[(
+            "a method nobody knows",
+            "[auth]\nmethod = \"ldap\"",
+            &[
+                "2:10: auth.method must be \"trust\", \"scram-sha-256\", \"md5\", \"password\", \"peer\", \"cert\" or \"hba\", but is \"ldap\"",
+            ],
+        )],
     );
     assert_lines(
         &format!("{TRUST}{SHOP_OF_TWO}"),
@@ -296,6 +281,84 @@ fn users_have_names_and_passwords() {
     assert_lines(
         &format!("{TRUST}{SHOP}"),
         &[("trust needs no password", "[[users]]\nname = \"a\"", &[]), ("trust needs no users", "", &[])],
+    );
+}
+
+#[test]
+fn a_way_in_has_what_it_needs() {
+    assert_lines(
+        SHOP,
+        &[
+            (
+                "no certificate",
+                "[auth]\nmethod = \"trust\"\n[server.tls]\nmode = \"require\"",
+                &["3:1: server.tls.certificate is missing", "3:1: server.tls.private_key is missing"],
+            ),
+            (
+                "turned off, it needs none",
+                "[auth]\nmethod = \"trust\"\n[server.tls]\nmode = \"disable\"",
+                &[],
+            ),
+            (
+                "nobody to verify by, and a relative path",
+                "[auth]\nmethod = \"trust\"\n[server.tls]\nmode = \"verify-ca\"\ncertificate = \"c\"\nprivate_key = \"/k\"",
+                &[
+                    "3:1: server.tls.client_ca is missing: clients' certificates are to be verified",
+                    "5:15: server.tls.certificate must be an absolute path, but is \"c\"",
+                ],
+            ),
+            (
+                "certificates that nobody verifies",
+                "[auth]\nmethod = \"cert\"",
+                &["2:10: auth.method = \"cert\" needs server.tls.client_ca"],
+            ),
+            (
+                "peers without a socket",
+                "[server]\nlisten = [\"h:1\"]\n[auth]\nmethod = \"peer\"",
+                &["4:10: auth.method = \"peer\" needs a unix socket in server.listen"],
+            ),
+            (
+                "lines without a file",
+                "[auth]\nmethod = \"hba\"",
+                &["2:10: auth.method = \"hba\" needs auth.hba_file"],
+            ),
+            (
+                "a file that nobody reads",
+                "[auth]\nmethod = \"trust\"\nhba_file = \"/h\"",
+                &["3:12: auth.hba_file needs auth.method = \"hba\""],
+            ),
+            (
+                "md5 needs passwords, too",
+                "[auth]\nmethod = \"md5\"\n[[users]]\nname = \"a\"",
+                &["3:1: user \"a\" has no password, which auth.method = \"md5\" needs"],
+            ),
+            (
+                "a hash that SCRAM cannot use",
+                "[[users]]\nname = \"a\"\npassword = [\"x\", \"md5a6343a68d964ca596d9752250d54bb8a\"]",
+                &["3:18: users.password is an md5 hash, which cannot answer auth.method = \"scram-sha-256\""],
+            ),
+            (
+                "no password among none",
+                "[[users]]\nname = \"a\"\npassword = []",
+                &["3:12: users.password is empty"],
+            ),
+            (
+                "a question without a role or a name",
+                "[auth]\nmethod = \"trust\"\nquery = \"SELECT 1\"\nquery_database = \"shop\"",
+                &[
+                    "3:9: auth.query must have $1 in it, where the user's name goes",
+                    "4:18: auth.query_database needs auth.query_as = { user = ..., password = ... }",
+                ],
+            ),
+            (
+                "a question to nobody",
+                "[auth]\nquery_as = { user = \"a\" }\nquery_database = \"shpo\"",
+                &[
+                    "3:18: auth.query_database names the database \"shpo\", which is not there; did you mean \"shop\"?",
+                ],
+            ),
+            ("whom a server knows need not be listed", "[auth]\nquery_as = { user = \"a\" }", &[]),
+        ],
     );
 }
 

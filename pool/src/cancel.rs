@@ -14,7 +14,9 @@ use pgherd_wire::Stream;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
+use crate::connect::{self, Secured};
 use crate::lock;
+use crate::tls::Connector;
 
 /// From connecting until the server has closed the cancel connection.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +33,8 @@ pub(crate) enum Address {
 #[derive(Debug)]
 struct Peer {
     address: Address,
+    /// For a connection that is encrypted: the request goes the same way.
+    tls: Option<(Arc<Connector>, String)>,
     /// Process id and secret as they came; `None` from a server that sent none.
     key: Option<Box<[u8]>>,
 }
@@ -72,8 +76,12 @@ pub struct Cancel {
 }
 
 impl CancelHandle {
-    pub(crate) fn new(address: Address, key: Option<Box<[u8]>>) -> Self {
-        Self::of(Arc::new(Peer { address, key }))
+    pub(crate) fn new(
+        address: Address,
+        tls: Option<(Arc<Connector>, String)>,
+        key: Option<Box<[u8]>>,
+    ) -> Self {
+        Self::of(Arc::new(Peer { address, tls, key }))
     }
 
     fn of(peer: Arc<Peer>) -> Self {
@@ -164,6 +172,13 @@ impl Cancel {
                 Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
             };
             stream.set_nodelay()?;
+            if let Some((connector, host)) = &peer.tls {
+                stream = match connect::secure(stream, connector, host).await {
+                    Ok(Secured::Tls(stream)) => stream,
+                    // Not this: send the key in the clear, where its connection is not.
+                    Ok(Secured::Refused(_)) | Err(_) => return Err(io::ErrorKind::ConnectionRefused.into()),
+                };
+            }
             // From the first byte on, being dropped leaves doubt.
             self.trace = Trace::Unknown;
             stream.write_all(&packet).await?;

@@ -3,7 +3,7 @@
 //! Invariant: nothing is believed before it is bounded. A message is at most [`MESSAGE_BYTES_MAX`], a
 //! login at most [`LOGIN_BYTES_MAX`], and all of it at most `connect_timeout`.
 //!
-//! Not here: TLS towards servers; retrying (`pool`).
+//! Not here: whom TLS trusts (`tls`); retrying what time may mend (`pool`).
 //!
 //! Start reading at [`login`].
 
@@ -15,15 +15,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use md5::{Digest, Md5};
+use pgherd_config::{ChannelBinding, SslMode};
 use pgherd_wire::frame::Fields;
 use pgherd_wire::message::{self, Report};
-use pgherd_wire::{Header, Stream, frame, scram};
+use pgherd_wire::{Header, Stream, frame, scram, tls as wire_tls};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 use crate::cancel::{Address, CancelHandle};
 use crate::error::ConnectError;
 use crate::parameters::Parameters;
+use crate::secrets::{Credential, Secret, Secrets};
+use crate::tls::Connector;
 
 /// Longest message of a login. A SCRAM message or a parameter is a few hundred bytes.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -44,6 +47,8 @@ const KEEPALIVE_PROBES: u32 = 3;
 
 const PROTOCOL_3_0: u32 = 3 << 16;
 
+const SSL_REQUEST: u32 = (1234 << 16) | 5679;
+
 /// Where to connect, and as whom.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
@@ -52,8 +57,11 @@ pub struct Target {
     pub port: u16,
     pub dbname: String,
     pub user: String,
-    pub password: Option<String>,
+    pub secrets: Secrets,
+    pub tls: Arc<Connector>,
     pub application_name: String,
+    /// `options` of the startup packet; empty for none.
+    pub options: String,
 }
 
 /// Without the password: a target may be logged.
@@ -83,13 +91,142 @@ pub struct Login {
 pub async fn login(target: &Target, connect_timeout: Duration) -> Result<Login, ConnectError> {
     let deadline = Instant::now() + connect_timeout;
     // Boxed: whoever awaits this is small without the buffers and states of a login.
-    let attempt = Box::pin(async {
-        let (stream, address) = open(target, deadline).await?;
-        handshake(stream, address, target).await
-    });
+    let attempt = Box::pin(attempts(target, deadline));
     match tokio::time::timeout_at(deadline, attempt).await {
         Ok(outcome) => outcome,
         Err(_) => Err(ConnectError::TimedOut { after: connect_timeout }),
+    }
+}
+
+/// Opens a connection as [`login`] does, up to where the startup packet would be sent.
+///
+/// # Cancel safety
+/// Safe.
+pub async fn open_secured(target: &Target, connect_timeout: Duration) -> Result<Stream, ConnectError> {
+    let deadline = Instant::now() + connect_timeout;
+    let way = if target.tls.settings().mode <= SslMode::Allow { Way::Plain } else { Way::Tls };
+    match tokio::time::timeout_at(deadline, Box::pin(open_way(target, way, deadline))).await {
+        Ok(outcome) => outcome.map(|opened| opened.stream),
+        Err(_) => Err(ConnectError::TimedOut { after: connect_timeout }),
+    }
+}
+
+/// In the clear or encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Tls,
+}
+
+/// Tries what the configuration leaves open: the way, and while a password is being replaced, the password.
+async fn attempts(target: &Target, deadline: Instant) -> Result<Login, ConnectError> {
+    let ways: &[Way] = match target.tls.settings().mode {
+        SslMode::Disable => &[Way::Plain],
+        SslMode::Allow => &[Way::Plain, Way::Tls],
+        SslMode::Prefer => &[Way::Tls, Way::Plain],
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => &[Way::Tls],
+    };
+    let candidates = target.secrets.candidates();
+    let (mut way_at, mut candidate_at) = (0, 0);
+    let mut first_error = None;
+    loop {
+        let candidate = candidates.get(candidate_at);
+        let opened = open_way(target, ways[way_at], deadline).await;
+        let (was_tls, outcome) = match opened {
+            Ok(opened) => {
+                let was_tls = opened.stream.tls().is_some();
+                (was_tls, handshake(opened, target, candidate.map(|(_, credential)| credential)).await)
+            }
+            Err(error) => (true, Err(error)),
+        };
+        let error = match outcome {
+            Ok(login) => {
+                if let Some((index, _)) = candidate
+                    && candidates.len() > 1
+                {
+                    target.secrets.worked(*index);
+                }
+                return Ok(login);
+            }
+            Err(error) => error,
+        };
+        let another_way = match &error {
+            // Where the server has no TLS, the attempt was in the clear already.
+            ConnectError::Tls { .. } => true,
+            ConnectError::Refused(report) => {
+                report.sqlstate == "28000" && was_tls == (ways[way_at] == Way::Tls)
+            }
+            _ => false,
+        };
+        let another_secret = match &error {
+            ConnectError::Refused(report) => report.sqlstate == "28P01",
+            ConnectError::Authentication { .. } => true,
+            _ => false,
+        };
+        if another_way && way_at + 1 < ways.len() {
+            way_at += 1;
+        } else if another_secret && candidate_at + 1 < candidates.len() {
+            candidate_at += 1;
+        } else {
+            return Err(first_error.unwrap_or(error));
+        }
+        first_error.get_or_insert(error);
+    }
+}
+
+struct Opened {
+    stream: Stream,
+    address: Address,
+}
+
+async fn open_way(target: &Target, way: Way, deadline: Instant) -> Result<Opened, ConnectError> {
+    let (stream, address) = open(target, deadline).await?;
+    if way == Way::Plain {
+        return Ok(Opened { stream, address });
+    }
+    match secure(stream, &target.tls, &target.host).await? {
+        Secured::Tls(stream) => Ok(Opened { stream, address }),
+        Secured::Refused(stream) if target.tls.settings().mode == SslMode::Prefer => {
+            Ok(Opened { stream, address })
+        }
+        Secured::Refused(_) => Err(ConnectError::Tls { why: "the server does not support TLS".into() }),
+    }
+}
+
+pub(crate) enum Secured {
+    Tls(Stream),
+    /// The server said no; the connection goes on in the clear.
+    Refused(Stream),
+}
+
+/// Asks for TLS.
+pub(crate) async fn secure(
+    mut stream: Stream,
+    connector: &Connector,
+    host: &str,
+) -> Result<Secured, ConnectError> {
+    let lost = |e: io::Error| ConnectError::Lost { kind: e.kind() };
+    let mut request = [0; 8];
+    request[..4].copy_from_slice(&8u32.to_be_bytes());
+    request[4..].copy_from_slice(&SSL_REQUEST.to_be_bytes());
+    stream.write_all(&request).await.map_err(lost)?;
+    // Room for more than the answer: what comes with it was not said by whom the handshake will prove (CVE-2021-23222).
+    let mut answer = [0; 16];
+    let n = stream.read(&mut answer).await.map_err(lost)?;
+    match &answer[..n] {
+        b"S" => {
+            let session = connector.session(host).map_err(|why| ConnectError::Tls { why })?;
+            let secured = stream.secure(session.into(), &[]).await;
+            secured.map(Secured::Tls).map_err(|e| ConnectError::Tls { why: e.to_string() })
+        }
+        b"N" => Ok(Secured::Refused(stream)),
+        b"" => Err(ConnectError::Lost { kind: io::ErrorKind::UnexpectedEof }),
+        // A server that is too busy, or does not know the request, says so in a message.
+        [b'E', ..] => Err(ConnectError::Lost { kind: io::ErrorKind::ConnectionAborted }),
+        [b'S' | b'N', ..] => {
+            Err(ConnectError::Protocol { why: "the server sent data ahead of the TLS handshake" })
+        }
+        _ => Err(ConnectError::Protocol { why: "the server did not answer the request for TLS" }),
     }
 }
 
@@ -189,16 +326,42 @@ enum Step {
     /// A plain or hashed password was sent.
     PasswordSent,
     /// SCRAM: the client's first message was sent.
-    ScramStarted(Box<scram::Client>),
+    ScramStarted { client: Box<scram::Client>, bound: bool },
     /// SCRAM: the proof was sent.
-    ScramProved(Box<scram::Client>),
+    ScramProved { client: Box<scram::Client>, bound: bool },
     /// SCRAM: the server proved that it knows the password too.
-    ScramVerified,
+    ScramVerified { bound: bool },
     /// AuthenticationOk.
     Done,
 }
 
-async fn handshake(stream: Stream, address: Address, target: &Target) -> Result<Login, ConnectError> {
+/// Who logs in, and over what.
+struct Applicant<'a> {
+    target: &'a Target,
+    credential: Option<&'a Credential>,
+    /// Nobody can listen: TLS, a unix socket, this machine.
+    private: bool,
+    encrypted: bool,
+    /// The hash of the server's certificate, if it can be bound to.
+    end_point: Option<Vec<u8>>,
+}
+
+async fn handshake(
+    opened: Opened,
+    target: &Target,
+    credential: Option<&Credential>,
+) -> Result<Login, ConnectError> {
+    let Opened { stream, address } = opened;
+    let applicant = Applicant {
+        target,
+        credential,
+        private: match &address {
+            Address::Unix(_) => true,
+            Address::Tcp(address) => stream.tls().is_some() || address.ip().is_loopback(),
+        },
+        encrypted: stream.tls().is_some(),
+        end_point: stream.tls().and_then(|tls| wire_tls::end_point(tls.peer_certificate()?)),
+    };
     let mut reader = Reader { stream, buf: Vec::with_capacity(2048), at: 0, total: 0 };
     reader.write(&startup(target)?).await?;
 
@@ -212,7 +375,7 @@ async fn handshake(stream: Stream, address: Address, target: &Target) -> Result<
             (b'E', _) => return Err(ConnectError::Refused(Report::read(body))),
             (b'N', _) => {}
             (b'R', _) => {
-                let (next, answer) = authenticate(step, body, target)?;
+                let (next, answer) = authenticate(step, body, &applicant)?;
                 step = next;
                 if let Some(answer) = answer {
                     let mut out = Vec::with_capacity(answer.len() + frame::HEADER_BYTES);
@@ -237,7 +400,8 @@ async fn handshake(stream: Stream, address: Address, target: &Target) -> Result<
                 if reader.at != reader.buf.len() {
                     return Err(ConnectError::Protocol { why: "the server went on after ReadyForQuery" });
                 }
-                let cancel = Arc::new(CancelHandle::new(address, key));
+                let way = applicant.encrypted.then(|| (target.tls.clone(), target.host.clone()));
+                let cancel = Arc::new(CancelHandle::new(address, way, key));
                 return Ok(Login { stream: reader.stream, parameters, cancel });
             }
             _ => {
@@ -263,6 +427,7 @@ fn startup(target: &Target) -> Result<Vec<u8>, ConnectError> {
         ("database", target.dbname.as_str()),
         ("application_name", target.application_name.as_str()),
         ("client_encoding", "UTF8"),
+        ("options", target.options.as_str()),
     ];
     let mut packet = vec![0; 4];
     packet.extend_from_slice(&PROTOCOL_3_0.to_be_bytes());
@@ -289,50 +454,75 @@ fn startup(target: &Target) -> Result<Vec<u8>, ConnectError> {
 }
 
 /// One authentication request: what is next, and what is answered.
-fn authenticate(step: Step, body: &[u8], target: &Target) -> Result<(Step, Option<Vec<u8>>), ConnectError> {
+fn authenticate(
+    step: Step,
+    body: &[u8],
+    applicant: &Applicant<'_>,
+) -> Result<(Step, Option<Vec<u8>>), ConnectError> {
     let out_of_order =
         ConnectError::Protocol { why: "the server sent an authentication message out of order" };
     let mut fields = Fields::new(body);
     let code = fields.u32().map_err(|_| out_of_order.clone())?;
     let rest = fields.rest();
+    let user = &applicant.target.user;
     match (code, step) {
         // After SCRAM has begun, Ok counts only from a server that proved that it knows the password.
-        (0, Step::Asked | Step::PasswordSent | Step::ScramVerified) => Ok((Step::Done, None)),
+        (0, step @ (Step::Asked | Step::PasswordSent | Step::ScramVerified { .. })) => {
+            applicant.may_enter(&step)?;
+            Ok((Step::Done, None))
+        }
         (3, Step::Asked) => {
-            let mut answer = password(target)?.as_bytes().to_vec();
+            applicant.may_answer(3)?;
+            let mut answer = match applicant.credential()? {
+                Credential::Secret(Secret::Password(password)) => password.as_bytes().to_vec(),
+                _ => return Err(NEEDS_PASSWORD),
+            };
             answer.push(0);
             Ok((Step::PasswordSent, Some(answer)))
         }
         (5, Step::Asked) => {
+            applicant.may_answer(5)?;
             let salt: [u8; 4] = rest.try_into().map_err(|_| out_of_order)?;
-            let mut answer = md5_answer(&target.user, password(target)?, salt).into_bytes();
+            let hash = match applicant.credential()? {
+                Credential::Secret(Secret::Password(password)) => md5_hash(user, password),
+                Credential::Secret(Secret::Md5(hash)) => hash.trim_start_matches("md5").to_owned(),
+                Credential::Keys(_) => return Err(NEEDS_PASSWORD),
+            };
+            let mut answer = md5_answer(&hash, salt).into_bytes();
             answer.push(0);
             Ok((Step::PasswordSent, Some(answer)))
         }
         (10, Step::Asked) => {
-            if !offers(rest, b"SCRAM-SHA-256") {
-                return Err(ConnectError::Authentication {
-                    why: "the server offers no SASL mechanism that pgherd knows (SCRAM-SHA-256)",
-                });
-            }
-            let mut client = Box::new(scram::Client::new(password(target)?.as_bytes()));
+            applicant.may_answer(10)?;
+            let (mechanism, binding) = applicant.bind(rest)?;
+            let client = match applicant.credential()? {
+                Credential::Secret(Secret::Password(password)) => scram::Client::new(password.as_bytes()),
+                Credential::Keys(keys) => scram::Client::from_keys(keys.clone()),
+                Credential::Secret(Secret::Md5(_)) => {
+                    return Err(ConnectError::Authentication {
+                        why: "the server asks for SCRAM, and only an md5 hash is configured for this user",
+                    });
+                }
+            };
+            let bound = matches!(binding, scram::Binding::EndPoint(_));
+            let mut client = Box::new(client.bind(&binding));
             let first = client.first();
-            let mut answer = b"SCRAM-SHA-256\0".to_vec();
+            let mut answer = [mechanism.as_bytes(), b"\0"].concat();
             answer.extend_from_slice(&(first.len() as u32).to_be_bytes());
             answer.extend_from_slice(&first);
-            Ok((Step::ScramStarted(client), Some(answer)))
+            Ok((Step::ScramStarted { client, bound }, Some(answer)))
         }
-        (11, Step::ScramStarted(mut client)) => {
+        (11, Step::ScramStarted { mut client, bound }) => {
             let answer = client.respond(rest).map_err(|_| ConnectError::Authentication {
                 why: "the server's SCRAM challenge is not acceptable",
             })?;
-            Ok((Step::ScramProved(client), Some(answer)))
+            Ok((Step::ScramProved { client, bound }, Some(answer)))
         }
-        (12, Step::ScramProved(mut client)) => {
+        (12, Step::ScramProved { mut client, bound }) => {
             client.finish(rest).map_err(|_| ConnectError::Authentication {
                 why: "the server did not prove that it knows the password",
             })?;
-            Ok((Step::ScramVerified, None))
+            Ok((Step::ScramVerified { bound }, None))
         }
         (0 | 3 | 5 | 10 | 11 | 12, _) => Err(out_of_order),
         _ => Err(ConnectError::Authentication {
@@ -341,10 +531,85 @@ fn authenticate(step: Step, body: &[u8], target: &Target) -> Result<(Step, Optio
     }
 }
 
-fn password(target: &Target) -> Result<&str, ConnectError> {
-    target.password.as_deref().ok_or(ConnectError::Authentication {
-        why: "the server asks for a password, and none is configured for this user",
-    })
+const NEEDS_PASSWORD: ConnectError = ConnectError::Authentication {
+    why: "the server asks for the password itself, and only a hash of it is configured for this user",
+};
+
+impl Applicant<'_> {
+    fn credential(&self) -> Result<&Credential, ConnectError> {
+        self.credential.ok_or(ConnectError::Authentication {
+            why: "the server asks for a password, and none is configured for this user",
+        })
+    }
+
+    /// Whether a request may be answered at all (`require_auth`).
+    fn may_answer(&self, code: u32) -> Result<(), ConnectError> {
+        let settings = self.target.tls.settings();
+        if settings.channel_binding == ChannelBinding::Require && code != 10 {
+            return Err(ConnectError::Authentication {
+                why: "channel binding is required, and the server asks for a method that has none",
+            });
+        }
+        let allowed = match (settings.require_auth, code) {
+            (Some(methods), 3) => methods.password,
+            (Some(methods), 5) => methods.md5,
+            (Some(methods), _) => methods.scram,
+            (None, 3) if !self.private => {
+                return Err(ConnectError::Authentication {
+                    why: "the server asks for the password as it is, over a network and without TLS (require_auth=password \
+                          would allow it)",
+                });
+            }
+            (None, _) => true,
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(ConnectError::Authentication {
+            why: "the server asks for a method that require_auth does not allow",
+        })
+    }
+
+    /// Whether the server's Ok is enough.
+    fn may_enter(&self, step: &Step) -> Result<(), ConnectError> {
+        let settings = self.target.tls.settings();
+        if settings.channel_binding == ChannelBinding::Require
+            && !matches!(step, Step::ScramVerified { bound: true })
+        {
+            return Err(ConnectError::Authentication {
+                why: "channel binding is required, and the server let pgherd in without it",
+            });
+        }
+        if matches!(step, Step::Asked) && settings.require_auth.is_some_and(|methods| !methods.none) {
+            return Err(ConnectError::Authentication {
+                why: "the server asked for no proof, which require_auth does not allow",
+            });
+        }
+        Ok(())
+    }
+
+    /// The mechanism to choose among those that the server offers.
+    fn bind(&self, offered: &[u8]) -> Result<(&'static str, scram::Binding), ConnectError> {
+        let settings = self.target.tls.settings();
+        let plus = offers(offered, scram::MECHANISM_PLUS.as_bytes());
+        let wanted = settings.channel_binding;
+        if let (true, Some(end_point), true) = (plus, &self.end_point, wanted != ChannelBinding::Disable) {
+            return Ok((scram::MECHANISM_PLUS, scram::Binding::EndPoint(end_point.clone())));
+        }
+        if wanted == ChannelBinding::Require {
+            return Err(ConnectError::Authentication {
+                why: "channel binding is required, and the server does not offer it",
+            });
+        }
+        if !offers(offered, scram::MECHANISM.as_bytes()) {
+            return Err(ConnectError::Authentication {
+                why: "the server offers no SASL mechanism that pgherd knows (SCRAM-SHA-256)",
+            });
+        }
+        let could = self.end_point.is_some() && wanted != ChannelBinding::Disable;
+        let binding = if could && !plus { scram::Binding::NotOffered } else { scram::Binding::None };
+        Ok((scram::MECHANISM, binding))
+    }
 }
 
 fn offers(mut mechanisms: &[u8], wanted: &[u8]) -> bool {
@@ -357,9 +622,13 @@ fn offers(mut mechanisms: &[u8], wanted: &[u8]) -> bool {
     false
 }
 
-fn md5_answer(user: &str, password: &str, salt: [u8; 4]) -> String {
-    let inner = hex(Md5::new().chain_update(password).chain_update(user).finalize().as_slice());
-    format!("md5{}", hex(Md5::new().chain_update(inner).chain_update(salt).finalize().as_slice()))
+/// What PostgreSQL stores for md5, without its prefix.
+fn md5_hash(user: &str, password: &str) -> String {
+    hex(Md5::new().chain_update(password).chain_update(user).finalize().as_slice())
+}
+
+fn md5_answer(hash: &str, salt: [u8; 4]) -> String {
+    format!("md5{}", hex(Md5::new().chain_update(hash).chain_update(salt).finalize().as_slice()))
 }
 
 fn hex(bytes: &[u8]) -> String {

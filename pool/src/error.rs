@@ -26,6 +26,8 @@ pub enum ConnectError {
     Unreachable { kind: io::ErrorKind },
     /// It was not ready for queries in time.
     TimedOut { after: Duration },
+    /// The connection could not be encrypted as configured, or the server is not the one that its certificate should name.
+    Tls { why: String },
     /// The connection ended in the middle of the login.
     Lost { kind: io::ErrorKind },
     /// The server said no, in its own words.
@@ -45,7 +47,7 @@ impl ConnectError {
             Self::Refused(report) => {
                 matches!(report.sqlstate.as_str(), "57P01" | "57P02" | "57P03" | "53300")
             }
-            Self::Authentication { .. } | Self::Protocol { .. } => false,
+            Self::Authentication { .. } | Self::Protocol { .. } | Self::Tls { .. } => false,
         }
     }
 
@@ -70,6 +72,9 @@ impl ConnectError {
             // The server's FATAL ended *its* connection. The client's lives on.
             Self::Refused(report) => Report { severity: "ERROR".into(), ..report.clone() },
             Self::Authentication { why } => Self::rejected(format!("{why}.")),
+            Self::Tls { why } => Report::error("08001", "connection to the server could not be secured")
+                .detail(format!("{why}."))
+                .hint("Check sslmode and the certificates in pgherd's configuration and on the server."),
             Self::Protocol { why } => Report::error("08P01", "server broke the protocol during login")
                 .detail(format!("{why}."))
                 .hint("Check that the configured address is that of a PostgreSQL server."),
@@ -123,6 +128,7 @@ impl fmt::Display for ConnectError {
             Self::Lost { kind } => write!(f, "connection lost during login: {kind}"),
             Self::Refused(report) => write!(f, "refused: {} ({})", report.message, report.sqlstate),
             Self::Authentication { why } => write!(f, "authentication: {why}"),
+            Self::Tls { why } => write!(f, "TLS: {why}"),
             Self::Protocol { why } => write!(f, "protocol violation: {why}"),
         }
     }

@@ -19,7 +19,9 @@ mod error;
 mod gate;
 mod parameters;
 mod pool;
+mod secrets;
 mod server;
+pub mod tls;
 
 pub use cancel::{Cancel, CancelHandle};
 pub use connect::Target;
@@ -27,7 +29,9 @@ pub use error::{CheckoutError, ConnectError};
 pub use gate::{Gate, Pass};
 pub use parameters::Parameters;
 pub use pool::{Limits, Pool, Status};
+pub use secrets::{Secret, Secrets};
 pub use server::{Listed, Server};
+pub use tls::Connector;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

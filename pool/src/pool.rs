@@ -31,7 +31,6 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use pgherd_wire::Stream;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -896,17 +895,14 @@ impl<S: Default + Send + 'static> Opening<S> {
         shared.next_server += 1;
         place.server = shared.next_server;
         let generation = self.pool.generation.load(Ordering::Relaxed);
-        let (local, peer) = match &login.stream {
-            Stream::Tcp(socket) => (socket.local_addr().ok(), socket.peer_addr().ok()),
-            _ => (None, None),
-        };
         let listed = Listed {
             id: place.server,
             number: place.number(),
             process: login.cancel.process_id(),
             opened: SystemTime::now(),
-            local,
-            peer,
+            local: login.stream.local_addr(),
+            peer: login.stream.peer_addr(),
+            tls: login.stream.tls().map_or("", |tls| tls.agreed()),
             idle: false,
             stale: false,
             generation,

@@ -56,6 +56,8 @@ pub struct Listed {
     /// Our end of it, and the server's; `None` for a unix socket.
     pub local: Option<SocketAddr>,
     pub peer: Option<SocketAddr>,
+    /// Version and cipher; empty without.
+    pub tls: &'static str,
     pub idle: bool,
     /// It is closed when it comes back.
     pub stale: bool,

@@ -294,7 +294,7 @@ async fn what_a_server_should_not_say_ends_the_login() {
 #[tokio::test]
 async fn a_server_that_asks_for_a_password_where_none_is_configured_gets_none() {
     for question in [ask(3, b""), ask(5, &[1, 2, 3, 4]), ask(10, SASL_SCRAM)] {
-        let outcome = against_as(vec![Say(question)], usize::MAX, |t| t.password = None).await;
+        let outcome = against_as(vec![Say(question)], usize::MAX, |t| t.secrets = Default::default()).await;
         assert!(matches!(outcome, Err(ConnectError::Authentication { .. })), "{outcome:?}");
     }
 }

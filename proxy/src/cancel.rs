@@ -68,25 +68,52 @@ impl CancelEntry {
 /// The clients by cancel key.
 #[derive(Default)]
 pub struct CancelKeys {
-    entries: DashMap<u32, (u32, Arc<CancelEntry>)>,
+    entries: DashMap<u32, (CancelKey, Arc<CancelEntry>)>,
 }
 
+/// Bytes of a secret in protocol 3.0, and in 3.2 as PostgreSQL makes them.
+const SHORT: usize = 4;
+const LONG: usize = 32;
+
 /// A client's key, as BackendKeyData says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct CancelKey {
     pub process: u32,
-    pub secret: u32,
+    secret: [u8; LONG],
+    length: usize,
+}
+
+impl CancelKey {
+    /// `None`: not a key that pgherd gave to anybody.
+    pub fn new(process: u32, secret: &[u8]) -> Option<Self> {
+        let mut key = Self { process, secret: [0; LONG], length: secret.len() };
+        matches!(secret.len(), SHORT | LONG).then(|| key.secret[..secret.len()].copy_from_slice(secret))?;
+        Some(key)
+    }
+
+    pub fn secret(&self) -> &[u8] {
+        &self.secret[..self.length]
+    }
+
+    /// Takes the same time wherever they differ.
+    fn is(&self, other: &Self) -> bool {
+        let differing = self.secret.iter().zip(&other.secret).fold(0, |all, (a, b)| all | (a ^ b));
+        differing == 0 && self.length == other.length && self.process == other.process
+    }
 }
 
 impl CancelKeys {
-    pub fn register(&self, entry: Arc<CancelEntry>) -> CancelKey {
+    /// `long`: the client's protocol is 3.2 or newer.
+    pub fn register(&self, entry: Arc<CancelEntry>, long: bool) -> CancelKey {
         loop {
             // Positive, as process ids are: some clients read it as a signed number.
             let process = rand::random::<u32>() >> 1;
-            let secret = rand::random();
+            let length = if long { LONG } else { SHORT };
+            let mut key = CancelKey { process, secret: [0; LONG], length };
+            rand::fill(&mut key.secret[..length]);
             if let dashmap::Entry::Vacant(vacant) = self.entries.entry(process) {
-                vacant.insert((secret, entry));
-                return CancelKey { process, secret };
+                vacant.insert((key, entry));
+                return key;
             }
         }
     }
@@ -98,6 +125,6 @@ impl CancelKeys {
     /// The client of a key; `None` also when only the secret is wrong.
     pub fn find(&self, key: CancelKey) -> Option<Arc<CancelEntry>> {
         let entry = self.entries.get(&key.process)?;
-        (entry.0 == key.secret).then(|| entry.1.clone())
+        entry.0.is(&key).then(|| entry.1.clone())
     }
 }

@@ -45,6 +45,10 @@ pub fn main() -> ExitCode {
         Command::Serve { file, beside } => serve(&file, beside),
         Command::Check { file } => match pgherd_config::load(&file) {
             Ok(config) => {
+                if let Err(problems) = config.check_files() {
+                    eprintln!("{problems}");
+                    return ExitCode::FAILURE;
+                }
                 let shards: usize = config.databases.iter().map(|d| d.shards.len()).sum();
                 println!(
                     "{}: good (databases: {}, shards: {shards})",

@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pgherd_config::{PoolSettings, ResolvedSecret, resolve};
-use pgherd_pool::{Gate, Limits, Pass, Pool, Target};
+use pgherd_config::{PoolSettings, resolve};
+use pgherd_pool::{Connector, Gate, Limits, Pass, Pool, Secrets, Target};
 use pgherd_router::topology::{Facts, Placement, Table};
 use pgherd_router::{ShardId, Topology};
 use pgherd_wire::message::Report;
+use pgherd_wire::scram;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::auth::Account;
 use crate::session::client::Told;
 use crate::session::link::LinkState;
 use crate::stats::{Stats, Sums};
@@ -47,6 +49,9 @@ pub struct Database {
     cluster: ArcSwap<String>,
     requests: mpsc::UnboundedSender<Request>,
     ready: watch::Sender<Readiness>,
+    /// TLS towards each shard.
+    pub connectors: Vec<Arc<Connector>>,
+    workers: usize,
     /// For those who only look; `resume` is for those who wait.
     paused: AtomicBool,
     resume: watch::Sender<bool>,
@@ -76,6 +81,8 @@ pub struct UserPools {
     default_isolation: OnceLock<String>,
     /// Startup settings that a server has accepted, with what it reported for them.
     accepted: dashmap::DashMap<String, Arc<Told>>,
+    /// For a user that a server was asked for: what it said.
+    pub guest: Option<Arc<Account>>,
     /// Set when the configuration changed: sessions go on with these.
     successor: OnceLock<Successor>,
 }
@@ -85,6 +92,9 @@ pub type Successor = Option<(Arc<Database>, Arc<UserPools>)>;
 
 /// Startup settings remembered as accepted; beyond that they are checked anew.
 const ACCEPTED_MAX: usize = 1_000;
+
+/// Users of one database that are not in the configuration.
+const GUESTS_MAX: usize = 10_000;
 
 impl UserPools {
     pub fn shard(&self, shard: ShardId) -> &Arc<Pool<LinkState>> {
@@ -108,6 +118,14 @@ impl UserPools {
     /// Leave to hold servers of several shards at once.
     pub async fn enter(self: Arc<Self>) -> Result<Pass, Report> {
         self.gate.enter(self.settings.checkout_timeout).await.map_err(|e| e.report())
+    }
+
+    /// What a client of this user has proven logs in to its servers.
+    pub fn prove(&self, keys: scram::Keys) {
+        // One for all shards.
+        if let Some(pool) = self.shards.first() {
+            pool.target().secrets.prove(keys);
+        }
     }
 
     pub fn told(&self) -> Option<Arc<Told>> {
@@ -150,7 +168,12 @@ impl Database {
         before: Option<&HashMap<String, Arc<UserPools>>>,
     ) -> Result<Self, String> {
         let sharded = config.shards.len() > 1 || !config.tables.is_empty();
-        let pools = make_pools(config, users, workers, before.unwrap_or(&HashMap::new()))?;
+        let connectors = config.shards.iter().map(|shard| {
+            let made = Connector::new(&shard.primary.security);
+            made.map_err(|why| format!("shard \"{}\" of database \"{}\": {why}", shard.name, config.name))
+        });
+        let connectors = connectors.collect::<Result<Vec<_>, _>>()?;
+        let pools = make_pools(config, users, workers, &connectors, before.unwrap_or(&HashMap::new()))?;
         let topology = Topology {
             database: config.name.clone(),
             shards: config.shards.iter().map(|s| s.name.clone()).collect(),
@@ -174,6 +197,8 @@ impl Database {
             cluster: ArcSwap::from_pointee(String::new()),
             requests,
             ready: watch::Sender::new(ready),
+            connectors,
+            workers,
             paused: AtomicBool::new(false),
             resume: watch::Sender::new(false),
             disabled: AtomicBool::new(false),
@@ -192,6 +217,78 @@ impl Database {
 
     pub fn set_users(&self, users: HashMap<String, Arc<UserPools>>) {
         self.users.store(Arc::new(users));
+    }
+
+    /// The pools of a user that a server was asked for; made at its first login, and anew when its secret has changed.
+    ///
+    /// # Errors
+    /// 53300: too many of them.
+    pub fn guest(
+        self: &Arc<Self>,
+        config: &pgherd_config::Database,
+        name: &str,
+        account: &Arc<Account>,
+    ) -> Result<Arc<UserPools>, Report> {
+        if let Some(known) = self.user(name)
+            && known.guest.as_ref().is_some_and(|guest| guest == account)
+        {
+            return Ok(known);
+        }
+        let mut users = HashMap::clone(&self.users());
+        if users.values().filter(|user| user.guest.is_some()).count() >= GUESTS_MAX {
+            // Those without a client go.
+            users.retain(|_, user| user.guest.is_none() || user.stats.clients.load(Ordering::Relaxed) > 0);
+            if users.len() >= GUESTS_MAX {
+                return Err(Report::fatal("53300", "too many users are connected to this database"));
+            }
+        }
+        let before = users.get(name).cloned();
+        let made = Arc::new(pools_of(Making {
+            config,
+            name,
+            settings: config.pool.clone(),
+            secrets: account.server_secrets(),
+            workers: self.workers,
+            connectors: &self.connectors,
+            before: before.as_ref(),
+            guest: Some(account.clone()),
+        }));
+        if self.is_paused() {
+            made.all().iter().for_each(|pool| pool.hold(true));
+        }
+        users.insert(name.to_owned(), made.clone());
+        self.users.rcu(|now| {
+            // Somebody else's guest of the same moment must not get lost.
+            let mut next = users.clone();
+            for (other, pools) in now.iter() {
+                if !next.contains_key(other) && pools.stats.clients.load(Ordering::Relaxed) > 0 {
+                    next.insert(other.clone(), pools.clone());
+                }
+            }
+            next
+        });
+        if let Some(before) = before {
+            for pool in before.all() {
+                if !made.all().iter().any(|kept| Arc::ptr_eq(kept, pool)) {
+                    pool.retire();
+                }
+            }
+            before.give_way(Some((self.clone(), made.clone())));
+        }
+        Ok(made)
+    }
+
+    /// Reads the certificates for servers again.
+    ///
+    /// # Errors
+    /// Those that cannot be used; the ones of before stay in force there.
+    pub fn reload_certificates(&self) -> Result<(), String> {
+        // A pool that was kept from an earlier database has the connector of that time.
+        let mut connectors = self.connectors.clone();
+        connectors.extend(self.pools().iter().map(|pool| pool.target().tls.clone()));
+        connectors.sort_by_key(Arc::as_ptr);
+        connectors.dedup_by_key(|connector| Arc::as_ptr(connector));
+        connectors.iter().map(|connector| connector.reload()).fold(Ok(()), Result::and)
     }
 
     /// What was done on it by all its users.
@@ -350,57 +447,95 @@ pub fn make_pools(
     config: &pgherd_config::Database,
     users: &[pgherd_config::User],
     workers: usize,
+    connectors: &[Arc<Connector>],
     before: &HashMap<String, Arc<UserPools>>,
 ) -> Result<HashMap<String, Arc<UserPools>>, String> {
     let mut pools = HashMap::new();
     for user in users {
-        let password = match &user.password {
-            None => None,
-            Some(secret) => match resolve(&format!("user \"{}\"", user.name), secret)? {
-                ResolvedSecret::Plain(password) => Some(password),
-                // Servers must trust pgherd then.
-                ResolvedSecret::ScramVerifier(_) => None,
-            },
-        };
-        let settings = user.pool.over(&config.pool);
-        let before = before.get(&user.name);
-        let shards = config.shards.iter().map(|shard| {
-            let target = Target {
-                host: shard.primary.host.clone(),
-                port: shard.primary.port,
-                dbname: shard.primary.dbname.clone(),
-                user: user.name.clone(),
-                password: password.clone(),
-                // Not this: "pgherd". It is what a client without a name of its own would see.
-                application_name: String::new(),
-            };
-            let same = before.and_then(|old| old.shards.iter().find(|pool| *pool.target() == target));
-            same.cloned().unwrap_or_else(|| Pool::new(target, Limits::from(&settings), workers))
+        let owner = format!("user \"{}\"", user.name);
+        let resolved: Result<Vec<_>, _> = user.passwords.iter().map(|s| resolve(&owner, s)).collect();
+        let secrets = Account::secrets_for_servers(&resolved?);
+        let made = pools_of(Making {
+            config,
+            name: &user.name,
+            settings: user.pool.over(&config.pool),
+            secrets,
+            workers,
+            connectors,
+            before: before.get(&user.name),
+            guest: None,
         });
-        let shards: Vec<_> = shards.collect();
-        // What servers said when they were asked first holds as long as they are the same.
-        let same = before.filter(|old| old.shards.iter().map(Arc::as_ptr).eq(shards.iter().map(Arc::as_ptr)));
-        let gate = match same {
-            Some(old) if old.gate.limit() == settings.size as usize => old.gate.clone(),
-            _ => Gate::new(settings.size as usize, settings.waiting_max),
-        };
-        let default_isolation = OnceLock::new();
-        if let Some(level) = same.and_then(|old| old.default_isolation()) {
-            let _ = default_isolation.set(level.to_owned());
+        pools.insert(user.name.clone(), Arc::new(made));
+    }
+    for (name, old) in before {
+        if let (Some(guest), false) = (&old.guest, pools.contains_key(name)) {
+            let made = pools_of(Making {
+                config,
+                name,
+                settings: config.pool.clone(),
+                secrets: old.shards.first().map(|pool| pool.target().secrets.clone()).unwrap_or_default(),
+                workers,
+                connectors,
+                before: Some(old),
+                guest: Some(guest.clone()),
+            });
+            pools.insert(name.clone(), Arc::new(made));
         }
-        let user_pools = UserPools {
-            user: user.name.clone(),
-            database: config.name.clone(),
-            settings,
-            stats: before.map_or_else(|| Arc::new(Stats::new(workers)), |old| old.stats.clone()),
-            shards,
-            gate,
-            told: Mutex::new(same.and_then(|old| old.told())),
-            default_isolation,
-            accepted: dashmap::DashMap::new(),
-            successor: OnceLock::new(),
-        };
-        pools.insert(user.name.clone(), Arc::new(user_pools));
     }
     Ok(pools)
+}
+
+/// What one user's pools are made of.
+struct Making<'a> {
+    config: &'a pgherd_config::Database,
+    name: &'a str,
+    settings: PoolSettings,
+    secrets: Secrets,
+    workers: usize,
+    connectors: &'a [Arc<Connector>],
+    before: Option<&'a Arc<UserPools>>,
+    guest: Option<Arc<Account>>,
+}
+
+fn pools_of(making: Making<'_>) -> UserPools {
+    let Making { config, name, settings, secrets, workers, connectors, before, guest } = making;
+    let shards = config.shards.iter().zip(connectors).map(|(shard, tls)| {
+        let target = Target {
+            host: shard.primary.host.clone(),
+            port: shard.primary.port,
+            dbname: shard.primary.dbname.clone(),
+            user: name.to_owned(),
+            secrets: secrets.clone(),
+            tls: tls.clone(),
+            // Not this: "pgherd". It is what a client without a name of its own would see.
+            application_name: String::new(),
+            options: String::new(),
+        };
+        let same = before.and_then(|old| old.shards.iter().find(|pool| *pool.target() == target));
+        same.cloned().unwrap_or_else(|| Pool::new(target, Limits::from(&settings), workers))
+    });
+    let shards: Vec<_> = shards.collect();
+    // What servers said when they were asked first holds as long as they are the same.
+    let same = before.filter(|old| old.shards.iter().map(Arc::as_ptr).eq(shards.iter().map(Arc::as_ptr)));
+    let gate = match same {
+        Some(old) if old.gate.limit() == settings.size as usize => old.gate.clone(),
+        _ => Gate::new(settings.size as usize, settings.waiting_max),
+    };
+    let default_isolation = OnceLock::new();
+    if let Some(level) = same.and_then(|old| old.default_isolation()) {
+        let _ = default_isolation.set(level.to_owned());
+    }
+    UserPools {
+        user: name.to_owned(),
+        database: config.name.clone(),
+        settings,
+        stats: before.map_or_else(|| Arc::new(Stats::new(workers)), |old| old.stats.clone()),
+        shards,
+        gate,
+        told: Mutex::new(same.and_then(|old| old.told())),
+        default_isolation,
+        accepted: dashmap::DashMap::new(),
+        guest,
+        successor: OnceLock::new(),
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Start reading at [`serve`] (threads and listeners), then [`session`] (one client).
 
+pub mod auth;
 pub mod cancel;
 pub mod cli;
 pub mod console;

@@ -182,7 +182,7 @@ pub async fn accept(
             _ = stop.wait_for(|stop| *stop != Stop::No) => break,
         };
         match accepted {
-            Ok((stream, peer)) => admit(stream, Ends { peer, local, port }),
+            Ok((stream, peer)) => admit(stream, Ends { peer, local, port, tls: "" }),
             // ECONNABORTED and the like concern one client; EMFILE and ENFILE pass when clients leave. None ends the process.
             Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(e) => {
@@ -200,7 +200,7 @@ pub async fn accept(
     }
     // Closed with connections in its queue, a listener would reset them.
     while let Ok((stream, peer)) = accept_waiting(&listener) {
-        admit(stream, Ends { peer, local, port });
+        admit(stream, Ends { peer, local, port, tls: "" });
     }
 }
 

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_config::Config;
-use pgherd_pool::Limits;
+use pgherd_pool::{Connector, Limits};
 use tokio::sync::mpsc;
 
+use crate::auth::Door;
 use crate::control;
 use crate::database::{Database, Readiness, UserPools, make_pools};
-use crate::handshake::Users;
 use crate::serve::{Live, Shared};
 
 /// How long a database whose shards or tables have changed may take to be read from its catalog.
@@ -67,13 +67,16 @@ enum Made {
 pub async fn put_in_force(shared: &Arc<Shared>, config: Config) -> Result<(), String> {
     let before = shared.live();
     let workers = before.config.server.workers;
-    let users = Users::new(&config)?;
+    let door = Arc::new(Door::new(&config)?);
+    for shard in config.databases.iter().flat_map(|database| &database.shards) {
+        Connector::new(&shard.primary.security).map_err(|why| format!("shard \"{}\": {why}", shard.name))?;
+    }
     let mut made = Vec::new();
     let mut new = Vec::new();
     for wanted in &config.databases {
         match before.databases.get(&wanted.name) {
             Some(old) if same_shape(&old.config, wanted) => {
-                let pools = make_pools(wanted, &config.users, workers, &old.users())?;
+                let pools = make_pools(wanted, &config.users, workers, &old.connectors, &old.users())?;
                 made.push(Made::Kept(old.clone(), pools));
             }
             old => {
@@ -142,7 +145,16 @@ pub async fn put_in_force(shared: &Arc<Shared>, config: Config) -> Result<(), St
         ..config.server
     };
     let config = Config { server, ..config };
-    shared.set_live(Live { config, users, databases });
+    for database in databases.values() {
+        if let Err(why) = database.reload_certificates() {
+            // It could be used a moment ago.
+            tracing::error!(database = %database.name, why, "certificates were not read again");
+        }
+    }
+    shared.set_live(Live { config, door, databases });
+    if let Some(asker) = &before.door.query {
+        asker.retire();
+    }
     shared.follow();
     tracing::info!("the configuration was reloaded");
     Ok(())

@@ -26,6 +26,8 @@ pub struct Ends {
     pub local: Option<SocketAddr>,
     /// The port that names a unix socket.
     pub port: u16,
+    /// Version and cipher; empty without.
+    pub tls: &'static str,
 }
 
 /// What a client is doing.

@@ -19,10 +19,11 @@ use pgherd_wire::stream::Detached;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::auth::Door;
 use crate::cancel::{CancelEntry, CancelKeys};
 use crate::control;
 use crate::database::{Database, UserPools};
-use crate::handshake::{self, Opening, Refused, Users};
+use crate::handshake::{self, Opening, Refused};
 use crate::listen::{self, Listener};
 use crate::roster::{Card, Ends, Enrolled, Entry, Order, Phase, Why};
 use crate::session::client::Client;
@@ -124,7 +125,7 @@ impl Whom {
 /// What a configuration makes: replaced whole.
 pub struct Live {
     pub config: Config,
-    pub users: Arc<Users>,
+    pub door: Arc<Door>,
     pub databases: HashMap<String, Arc<Database>>,
 }
 
@@ -217,7 +218,7 @@ impl Shared {
 /// # Errors
 /// What stands in the way of starting; nothing was started then.
 pub fn serve(config: Config, file: &Path, beside: bool) -> Result<(), String> {
-    let users = Users::new(&config)?;
+    let door = Arc::new(Door::new(&config)?);
     let mut databases = HashMap::new();
     let mut controls = Vec::new();
     for database in &config.databases {
@@ -244,7 +245,7 @@ pub fn serve(config: Config, file: &Path, beside: bool) -> Result<(), String> {
     }
     let control = runtime().map_err(|e| format!("cannot make a runtime: {e}"))?;
     let shared = Arc::new(Shared {
-        live: ArcSwap::from_pointee(Live { config, users, databases }),
+        live: ArcSwap::from_pointee(Live { config, door, databases }),
         file: file.to_owned(),
         reloading: tokio::sync::Mutex::default(),
         control: control.handle().clone(),
@@ -468,6 +469,9 @@ async fn sweep(shared: Arc<Shared>, worker: Rc<Worker>) {
             worker.roster.keep_time();
         }
         if checks % TIME_CHECKS == 0 {
+            if let Some(asker) = &shared.live().door.query {
+                asker.sweep(worker.id);
+            }
             for database in shared.live().databases.values() {
                 database.users().values().flat_map(|user| user.all()).for_each(|pool| pool.sweep(worker.id));
             }
@@ -532,27 +536,39 @@ impl Drop for Counted<'_> {
 async fn greet(
     shared: &Arc<Shared>,
     worker: &Rc<Worker>,
-    mut stream: Stream,
-    ends: Ends,
+    stream: Stream,
+    mut ends: Ends,
 ) -> Option<(Session, crate::cancel::CancelKey, Enrolled)> {
-    let timeout = shared.live.load().config.server.login_timeout;
-    match tokio::time::timeout(timeout, admit(shared, worker, &mut stream)).await {
-        Err(_) => None,
-        Ok(Err(Refused::Silent)) => None,
-        Ok(Err(Refused::Said(report))) => {
-            let mut out = Vec::new();
-            report.write(&mut out);
-            let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
-            None
+    let live = shared.live();
+    let deadline = tokio::time::Instant::now() + live.config.server.login_timeout;
+    let opened = handshake::open(stream, live.door.tls.as_ref());
+    let (stream, refused) = match tokio::time::timeout_at(deadline, opened).await.ok()? {
+        Err((stream, refused)) => (stream, refused),
+        Ok((mut stream, opening)) => {
+            ends.tls = stream.tls().map_or("", |tls| tls.agreed());
+            let admission = admit(shared, &live, worker, &mut stream, opening);
+            match tokio::time::timeout_at(deadline, admission).await.ok()? {
+                Ok(Admission::Done) => return None,
+                Ok(Admission::Console { access, mut startup }) => {
+                    let entry = console_entry(&startup, ends);
+                    Box::pin(crate::console::serve(shared, stream, startup.take_rest(), access, entry)).await;
+                    return None;
+                }
+                Ok(Admission::Session(admitted)) => {
+                    return begin(shared, worker, stream, ends, admitted).await;
+                }
+                Err(refused) => (Some(stream), refused),
+            }
         }
-        Ok(Ok(Admission::Done)) => None,
-        Ok(Ok(Admission::Console { access, mut startup })) => {
-            let entry = console_entry(&startup, ends);
-            Box::pin(crate::console::serve(shared, stream, startup.take_rest(), access, entry)).await;
-            None
-        }
-        Ok(Ok(Admission::Session(admitted))) => begin(shared, worker, stream, ends, admitted).await,
+    };
+    if let (Refused::Said(report), Some(mut stream)) = (refused, stream) {
+        let peer = ends.peer.map_or_else(|| "[local]".into(), |peer| peer.ip().to_canonical().to_string());
+        tracing::info!(peer, sqlstate = %report.sqlstate, why = %report.message, "a client was refused");
+        let mut out = Vec::new();
+        report.write(&mut out);
+        let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
     }
+    None
 }
 
 /// How a handshake ended.
@@ -586,10 +602,18 @@ struct Admitted {
     pools: Arc<crate::database::UserPools>,
     settings: Arc<settings::Settings>,
     rest: Vec<u8>,
+    /// The client's protocol is 3.2 or newer.
+    long_keys: bool,
 }
 
-async fn admit(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: &mut Stream) -> Result<Admission, Refused> {
-    let startup = match handshake::open(stream).await? {
+async fn admit(
+    shared: &Arc<Shared>,
+    live: &Live,
+    worker: &Rc<Worker>,
+    stream: &mut Stream,
+    opening: Opening,
+) -> Result<Admission, Refused> {
+    let startup = match opening {
         Opening::Cancel(key) => {
             if let Some(entry) = shared.cancel_keys.find(key) {
                 entry.cancel().await;
@@ -601,7 +625,6 @@ async fn admit(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: &mut Stream) -
     if *shared.stop.borrow() != Stop::No && *shared.stop.borrow() != Stop::Alone {
         return Err(Refused::Said(Report::fatal("57P03", "the database system is shutting down")));
     }
-    let live = shared.live();
     if shared.clients.load(Ordering::Relaxed) > live.config.server.max_clients {
         return Err(Refused::Said(
             Report::fatal("53300", "sorry, too many clients already")
@@ -610,15 +633,12 @@ async fn admit(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: &mut Stream) -
     }
     handshake::negotiate(stream, &startup).await?;
     let user = startup.user().to_owned();
-    let proof = live.users.proof(&user);
-    let mut authenticated = handshake::authenticate(stream, startup, proof).await?;
-    if !live.users.knows(&user) {
-        return Err(Refused::Said(Report::fatal("28000", format!("role \"{user}\" does not exist"))));
-    }
+    let (mut authenticated, account) = live.door.admit(stream, startup, worker.id).await?;
+    let keys = authenticated.keys.take();
     let startup = &mut authenticated.startup;
     let database = startup.database().to_owned();
     if crate::console::NAMES.contains(&database.as_str()) {
-        let access = crate::console::access(&live, &user, &database).map_err(Refused::Said)?;
+        let access = crate::console::access(live, &user, &database).map_err(Refused::Said)?;
         return Ok(Admission::Console { access, startup: authenticated.startup });
     }
     if let Some(replication) = startup.get("replication")
@@ -633,13 +653,25 @@ async fn admit(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: &mut Stream) -
     let db = db.ok_or_else(|| {
         Refused::Said(Report::fatal("3D000", format!("database \"{database}\" does not exist")))
     })?;
-    let pools = db.user(&user);
-    let pools = pools
-        .ok_or_else(|| Refused::Said(Report::fatal("28000", format!("role \"{user}\" does not exist"))))?;
+    let own = live.door.account(&user).is_some_and(|own| own.has_secret() || !account.has_secret());
+    let pools = match db.user(&user) {
+        Some(pools) if own => pools,
+        // With the secret that a server gave.
+        _ => {
+            // The pool's limits may be newer than the database is.
+            let config = live.config.databases.iter().find(|config| config.name == database);
+            db.guest(config.unwrap_or(&db.config), &user, &account).map_err(Refused::Said)?
+        }
+    };
+    if let Some(keys) = keys
+        && account.passes_through()
+    {
+        pools.prove(keys);
+    }
     if db.is_disabled() {
         return Err(Refused::Said(Report::fatal("57P03", format!("database \"{database}\" is disabled"))));
     }
-    within_limits(&live, &db, &user).map_err(Refused::Said)?;
+    within_limits(live, &db, &user).map_err(Refused::Said)?;
     db.wait_ready(pools.settings.checkout_timeout).await.map_err(Refused::Said)?;
     let settings = settings::from_startup(startup.parameters());
     if db.sharded
@@ -662,7 +694,8 @@ async fn admit(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: &mut Stream) -
         pools.set_told(told);
     }
     let rest = startup.take_rest();
-    Ok(Admission::Session(Admitted { db, pools, settings, rest }))
+    let long_keys = startup.spoken_minor() >= 2;
+    Ok(Admission::Session(Admitted { db, pools, settings, rest, long_keys }))
 }
 
 /// Whether the user and the database have room for one more client, in PostgreSQL's words. Two who come at once may both
@@ -754,7 +787,7 @@ async fn begin(
     ends: Ends,
     admitted: Admitted,
 ) -> Option<(Session, crate::cancel::CancelKey, Enrolled)> {
-    let Admitted { db, pools, settings, rest } = admitted;
+    let Admitted { db, pools, settings, rest, long_keys } = admitted;
     let cancel = Arc::new(CancelEntry::default());
     let told = pools.told()?;
     let mut client = Client::new(stream, told);
@@ -764,7 +797,7 @@ async fn begin(
     let timeout = shared.live.load().config.server.login_timeout;
     match tokio::time::timeout(timeout, session.accept_settings()).await {
         Ok(Ok(())) => {
-            let key = shared.cancel_keys.register(cancel);
+            let key = shared.cancel_keys.register(cancel, long_keys);
             session.welcome(key).await;
             Some((session, key, enrolled))
         }

@@ -6,8 +6,8 @@
 //! Pure: messages in, messages out. Not here: the frames around them (AuthenticationSASL and so on), which
 //! user has which password, what a failed client is told beyond its SQLSTATE.
 //!
-//! Without channel binding: only the mechanism "SCRAM-SHA-256" may be offered or chosen, and a client that
-//! wants binding is refused.
+//! Channel binding is "tls-server-end-point" alone, as in PostgreSQL; the caller knows the certificate's hash
+//! (`tls::end_point`) and offers [`MECHANISM_PLUS`] where there is one.
 //!
 //! Limits: messages of [`CLIENT_MESSAGE_BYTES_MAX`] and [`SERVER_MESSAGE_BYTES_MAX`]; a server may ask for
 //! [`ITERATIONS_MAX`] iterations. [`Client::respond`] and [`Verifier::from_password`] cost about a
@@ -29,6 +29,12 @@ use sha2::{Digest, Sha256};
 
 /// The mechanism's name in AuthenticationSASL and SASLInitialResponse.
 pub const MECHANISM: &str = "SCRAM-SHA-256";
+
+/// The same, bound to the TLS connection.
+pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
+
+/// The GS2 header of a client that binds.
+const BOUND: &str = "p=tls-server-end-point,,";
 
 /// Longest message taken from a client; PostgreSQL's PG_MAX_SASL_MESSAGE_LENGTH.
 pub const CLIENT_MESSAGE_BYTES_MAX: usize = 1024;
@@ -74,8 +80,14 @@ pub enum ScramError {
     /// A message after the exchange was over, or before its turn.
     OutOfTurn,
     NonceMismatch,
-    /// The client asks for channel binding, or its binding data is not what its first message announced.
+    /// The client asks for channel binding that was not offered, or its binding data is not what its first message announced.
     ChannelBinding,
+    /// The client chose the mechanism with channel binding and does not bind.
+    NotBound,
+    /// The client could bind and was told that we cannot, or the other way round: somebody is in between.
+    BindingNegotiation,
+    /// The client is bound to another TLS connection than this one.
+    BindingCheck,
     AuthorizationIdentity,
     /// A mandatory extension (`m=`), which nobody has defined yet.
     MandatoryExtension,
@@ -94,12 +106,15 @@ impl ScramError {
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Self::WrongProof => "28P01",
+            Self::BindingCheck => "28000",
             Self::AuthorizationIdentity | Self::MandatoryExtension => "0A000",
             Self::Malformed(_)
             | Self::TooLong { .. }
             | Self::OutOfTurn
             | Self::NonceMismatch
             | Self::ChannelBinding
+            | Self::NotBound
+            | Self::BindingNegotiation
             | Self::TooManyIterations(_)
             | Self::ServerRefused(_)
             | Self::WrongServerSignature => "08P01",
@@ -117,6 +132,11 @@ impl fmt::Display for ScramError {
             Self::OutOfTurn => f.write_str("SCRAM message out of turn"),
             Self::NonceMismatch => f.write_str("SCRAM nonce does not match"),
             Self::ChannelBinding => f.write_str("SCRAM channel binding is not supported"),
+            Self::NotBound => {
+                f.write_str("malformed SCRAM message: it does not include channel binding data")
+            }
+            Self::BindingNegotiation => f.write_str("SCRAM channel binding negotiation error"),
+            Self::BindingCheck => f.write_str("SCRAM channel binding check failed"),
             Self::AuthorizationIdentity => f.write_str("SCRAM authorization identity is not supported"),
             Self::MandatoryExtension => f.write_str("client requires an unsupported SCRAM extension"),
             Self::WrongProof => f.write_str("password authentication failed"),
@@ -131,15 +151,36 @@ impl fmt::Display for ScramError {
 
 impl std::error::Error for ScramError {}
 
-/// What checks a password without being one: the four parts of `pg_authid.rolpassword`.
+/// What checks a password without being one: the four parts of `pg_authid.rolpassword`. While a password is being
+/// replaced, two may be right.
 #[derive(Clone)]
 pub struct Verifier {
     iterations: u32,
     salt: Vec<u8>,
-    stored_key: Key,
-    server_key: Key,
+    keys: VerifierKeys,
+    /// Of other passwords with the same salt: a client is told one salt before it says anything.
+    others: Vec<VerifierKeys>,
     /// False for [`Verifier::mock`]. PostgreSQL calls such an exchange doomed.
     genuine: bool,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct VerifierKeys {
+    stored_key: Key,
+    server_key: Key,
+}
+
+/// ClientKey and ServerKey: as good as the password, for servers whose verifier is the one that they were made for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    client_key: Key,
+    server_key: Key,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys(..)")
+    }
 }
 
 impl fmt::Debug for Verifier {
@@ -158,8 +199,11 @@ impl Verifier {
         Some(Self {
             iterations: count(iterations.as_bytes())?,
             salt,
-            stored_key: key(stored_key.as_bytes())?,
-            server_key: key(server_key.as_bytes())?,
+            keys: VerifierKeys {
+                stored_key: key(stored_key.as_bytes())?,
+                server_key: key(server_key.as_bytes())?,
+            },
+            others: Vec::new(),
             genuine: true,
         })
     }
@@ -171,6 +215,33 @@ impl Verifier {
         Self::derive(password, &salt, ITERATIONS_DEFAULT)
     }
 
+    /// Takes this password as well.
+    pub fn also_password(&mut self, password: &[u8]) {
+        let other = Self::derive(password, &self.salt, self.iterations);
+        self.others.push(other.keys);
+    }
+
+    /// Takes another verifier's password as well. `false`: its salt is another one, so it cannot stand beside this one.
+    #[must_use]
+    pub fn also(&mut self, other: Self) -> bool {
+        let same = other.salt == self.salt && other.iterations == self.iterations;
+        if same {
+            self.others.push(other.keys);
+            self.others.extend(other.others);
+        }
+        same
+    }
+
+    /// Whether this is the password, for one that was sent as it is. Costs the iterations, whoever the user is.
+    pub fn accepts(&self, password: &[u8]) -> bool {
+        let derived = Self::derive(password, &self.salt, self.iterations);
+        let mut found = false;
+        for keys in std::iter::once(&self.keys).chain(&self.others) {
+            found |= equal(&keys.stored_key, &derived.keys.stored_key);
+        }
+        found && self.genuine
+    }
+
     /// For a user who does not exist: the exchange looks like any other and always fails, so that nobody
     /// can ask which users there are. The salt must not change from one attempt to the next, so it comes
     /// from the name and from a secret that lives as long as the process.
@@ -179,19 +250,19 @@ impl Verifier {
         Self {
             iterations: ITERATIONS_DEFAULT,
             salt: derived(b"salt:")[..SALT_BYTES].to_vec(),
-            stored_key: derived(b"stored:"),
-            server_key: derived(b"server:"),
+            keys: VerifierKeys { stored_key: derived(b"stored:"), server_key: derived(b"server:") },
+            others: Vec::new(),
             genuine: false,
         }
     }
 
     fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
-        let keys = ClientKeys::derive(password, salt, iterations);
+        let keys = Keys::derive(password, salt, iterations);
         Self {
             iterations,
             salt: salt.to_vec(),
-            stored_key: hash(&keys.client_key),
-            server_key: keys.server_key,
+            keys: VerifierKeys { stored_key: hash(&keys.client_key), server_key: keys.server_key },
+            others: Vec::new(),
             genuine: true,
         }
     }
@@ -201,14 +272,19 @@ impl Verifier {
 pub struct Server {
     verifier: Verifier,
     nonce: String,
+    /// The binding that is offered.
+    offered: Option<Vec<u8>>,
+    /// The client chose the mechanism with binding.
+    plus: bool,
     phase: ServerPhase,
+    proven: Option<Keys>,
 }
 
 enum ServerPhase {
     AwaitFirst,
     AwaitFinal {
         /// What the client's `c=` has to be: its own GS2 header, in base64.
-        binding: &'static [u8],
+        binding: Vec<u8>,
         /// The client's nonce and ours.
         nonce: Vec<u8>,
         /// `client-first-message-bare,server-first-message`, the beginning of AuthMessage.
@@ -219,7 +295,34 @@ enum ServerPhase {
 
 impl Server {
     pub fn new(verifier: Verifier) -> Self {
-        Self { verifier, nonce: fresh_nonce(), phase: ServerPhase::AwaitFirst }
+        Self::with_nonce(verifier, fresh_nonce())
+    }
+
+    fn with_nonce(verifier: Verifier, nonce: String) -> Self {
+        Self { verifier, nonce, offered: None, plus: false, phase: ServerPhase::AwaitFirst, proven: None }
+    }
+
+    /// Offers channel binding: the hash of the certificate that the client was shown.
+    pub fn offer_binding(mut self, end_point: Option<Vec<u8>>) -> Self {
+        self.offered = end_point;
+        self
+    }
+
+    /// The names for AuthenticationSASL, the best first.
+    pub fn mechanisms(&self) -> &'static [&'static str] {
+        if self.offered.is_some() { &[MECHANISM_PLUS, MECHANISM] } else { &[MECHANISM] }
+    }
+
+    /// Takes the client's choice. `false`: it was not offered.
+    #[must_use]
+    pub fn choose(&mut self, mechanism: &[u8]) -> bool {
+        self.plus = mechanism == MECHANISM_PLUS.as_bytes();
+        self.mechanisms().iter().any(|offered| offered.as_bytes() == mechanism)
+    }
+
+    /// After success: what logs in to servers in the client's name.
+    pub fn take_keys(&mut self) -> Option<Keys> {
+        self.proven.take()
     }
 
     /// Takes client-first-message (the data of SASLInitialResponse), gives server-first-message (for
@@ -235,12 +338,20 @@ impl Server {
         };
         bounded(client_first, CLIENT_MESSAGE_BYTES_MAX)?;
 
-        // gs2-header: "n,," or "y,,". "y" says that the client could bind and thinks that we cannot, which
-        // is true.
-        let (binding, rest): (&[u8], _) = match client_first {
-            [b'n', b',', rest @ ..] => (b"biws", rest),
-            [b'y', b',', rest @ ..] => (b"eSws", rest),
-            [b'p', b'=', ..] => return Err(ScramError::ChannelBinding),
+        // gs2-header: "n,,", "y,," or "p=tls-server-end-point,,".
+        let (binding, rest): (Vec<u8>, _) = match client_first {
+            [b'n' | b'y', ..] if self.plus => return Err(ScramError::NotBound),
+            [b'n', b',', rest @ ..] => (b"biws".into(), rest),
+            // It could bind and thinks that we cannot. Where we can, somebody has kept our offer from it.
+            [b'y', b',', ..] if self.offered.is_some() => return Err(ScramError::BindingNegotiation),
+            [b'y', b',', rest @ ..] => (b"eSws".into(), rest),
+            [b'p', b'=', ..] => match (&self.offered, client_first.strip_prefix(BOUND.as_bytes())) {
+                (Some(end_point), Some(_)) if self.plus => {
+                    let header = [BOUND.as_bytes(), end_point].concat();
+                    (BASE64.encode(header).into(), &client_first[BOUND.len() - 1..])
+                }
+                _ => return Err(ScramError::ChannelBinding),
+            },
             _ => return Err(ScramError::Malformed("it does not begin with a channel-binding flag")),
         };
         let bare = match rest {
@@ -288,7 +399,7 @@ impl Server {
 
         let mut attributes = Attributes(Some(client_final));
         if attributes.expect(b'c', "the channel binding (c=) is missing")? != binding {
-            return Err(ScramError::ChannelBinding);
+            return Err(if self.plus { ScramError::BindingCheck } else { ScramError::ChannelBinding });
         }
         if attributes.expect(b'r', "the nonce (r=) is missing")? != nonce {
             return Err(ScramError::NonceMismatch);
@@ -308,24 +419,47 @@ impl Server {
         let proof = key(proof).ok_or(ScramError::Malformed("the proof is not 32 bytes in base64"))?;
 
         let auth_message = [messages.as_slice(), b",", without_proof].concat();
-        let client_signature = hmac(&self.verifier.stored_key, &[&auth_message]);
-        let client_key = xor(&proof, &client_signature);
-        let proven = equal(&hash(&client_key), &self.verifier.stored_key);
-        if !(proven && self.verifier.genuine) {
-            return Err(ScramError::WrongProof);
+        let mut proven = None;
+        for keys in std::iter::once(&self.verifier.keys).chain(&self.verifier.others) {
+            let client_key = xor(&proof, &hmac(&keys.stored_key, &[&auth_message]));
+            if equal(&hash(&client_key), &keys.stored_key) {
+                proven = Some(Keys { client_key, server_key: keys.server_key });
+            }
         }
-        let signature = hmac(&self.verifier.server_key, &[&auth_message]);
+        let Some(keys) = proven.filter(|_| self.verifier.genuine) else {
+            return Err(ScramError::WrongProof);
+        };
+        let signature = hmac(&keys.server_key, &[&auth_message]);
+        self.proven = Some(keys);
         Ok(format!("v={}", BASE64.encode(signature)).into_bytes())
     }
 }
 
 /// Our side towards a server.
 pub struct Client {
-    password: Vec<u8>,
+    proof: Proof,
+    /// The GS2 header, and behind it the binding.
+    binding: Vec<u8>,
     /// client-first-message-bare.
     bare: String,
     nonce: String,
     phase: ClientPhase,
+}
+
+enum Proof {
+    Password(Vec<u8>),
+    Keys(Keys),
+}
+
+/// Whether a client binds to its TLS connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    /// It cannot, or must not.
+    None,
+    /// It can, and was not offered it.
+    NotOffered,
+    /// It does: the hash of the server's certificate.
+    EndPoint(Vec<u8>),
 }
 
 enum ClientPhase {
@@ -340,16 +474,35 @@ impl Client {
         Self::with_nonce(password, "", fresh_nonce())
     }
 
+    /// With what a client of ours has proven, instead of a password.
+    pub fn from_keys(keys: Keys) -> Self {
+        Self { proof: Proof::Keys(keys), ..Self::with_nonce(b"", "", fresh_nonce()) }
+    }
+
+    pub fn bind(mut self, binding: &Binding) -> Self {
+        // "y" only where no binding was offered: where it was, "y" reads as a downgrade by somebody in between.
+        self.binding = match binding {
+            Binding::None => b"n,,".to_vec(),
+            Binding::NotOffered => b"y,,".to_vec(),
+            Binding::EndPoint(hash) => [BOUND.as_bytes(), hash].concat(),
+        };
+        self
+    }
+
     fn with_nonce(password: &[u8], user: &str, nonce: String) -> Self {
         let bare = format!("n={user},r={nonce}");
-        Self { password: password.to_vec(), bare, nonce, phase: ClientPhase::AwaitFirst }
+        let proof = Proof::Password(password.to_vec());
+        Self { proof, binding: b"n,,".to_vec(), bare, nonce, phase: ClientPhase::AwaitFirst }
     }
 
     /// client-first-message, for SASLInitialResponse.
     pub fn first(&mut self) -> Vec<u8> {
-        // "n": we do not bind. Not "y": where the server offers binding, "y" reads as a downgrade by
-        // somebody in between, and it refuses.
-        format!("n,,{}", self.bare).into_bytes()
+        let header = match self.binding.first() {
+            Some(b'p') => BOUND,
+            Some(b'y') => "y,,",
+            _ => "n,,",
+        };
+        format!("{header}{}", self.bare).into_bytes()
     }
 
     /// Takes server-first-message, gives client-final-message. Costs the iterations that the server asks
@@ -382,9 +535,12 @@ impl Client {
             return Err(ScramError::TooManyIterations(iterations));
         }
 
-        let mut client_final = [b"c=biws,r=", nonce].concat();
+        let mut client_final = [b"c=", BASE64.encode(&self.binding).as_bytes(), b",r=", nonce].concat();
         let auth_message = [self.bare.as_bytes(), b",", server_first, b",", &client_final].concat();
-        let keys = ClientKeys::derive(&self.password, &salt, iterations);
+        let keys = match &self.proof {
+            Proof::Password(password) => Keys::derive(password, &salt, iterations),
+            Proof::Keys(keys) => keys.clone(),
+        };
         let client_signature = hmac(&hash(&keys.client_key), &[&auth_message]);
         let proof = xor(&keys.client_key, &client_signature);
         client_final.extend_from_slice(b",p=");
@@ -472,13 +628,7 @@ fn fresh_nonce() -> String {
     BASE64.encode(bytes)
 }
 
-/// ClientKey and ServerKey of a password.
-struct ClientKeys {
-    client_key: Key,
-    server_key: Key,
-}
-
-impl ClientKeys {
+impl Keys {
     fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
         let salted = salted_password(&normalized(password), salt, iterations);
         Self { client_key: hmac(&salted, &[b"Client Key"]), server_key: hmac(&salted, &[b"Server Key"]) }
@@ -559,7 +709,7 @@ mod tests {
     fn rfc_server() -> Server {
         let salt = BASE64.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
         let verifier = Verifier::derive(b"pencil", &salt, 4096);
-        Server { verifier, nonce: SERVER_NONCE.into(), phase: ServerPhase::AwaitFirst }
+        Server::with_nonce(verifier, SERVER_NONCE.into())
     }
 
     /// A whole exchange of our client with our server.
@@ -568,6 +718,89 @@ mod tests {
         let server_first = server.first(&client.first())?;
         let server_final = server.finish(&client.respond(&server_first)?)?;
         client.finish(&server_final)
+    }
+
+    #[test]
+    fn an_exchange_is_bound_to_its_connection() {
+        use Binding::{EndPoint, NotOffered};
+        let (here, elsewhere) = (vec![7; 32], vec![8; 32]);
+        let plus = MECHANISM_PLUS;
+        type Case<'a> = (&'a str, Option<&'a Vec<u8>>, Binding, &'a str, Result<(), ScramError>);
+        let cases: [Case<'_>; 8] = [
+            ("bound", Some(&here), EndPoint(here.clone()), plus, Ok(())),
+            ("another connection", Some(&here), EndPoint(elsewhere), plus, Err(ScramError::BindingCheck)),
+            ("not offered, not wanted", None, NotOffered, MECHANISM, Ok(())),
+            ("offered, not wanted", Some(&here), Binding::None, MECHANISM, Ok(())),
+            (
+                "the offer was taken out",
+                Some(&here),
+                NotOffered,
+                MECHANISM,
+                Err(ScramError::BindingNegotiation),
+            ),
+            ("chosen, not done", Some(&here), Binding::None, plus, Err(ScramError::NotBound)),
+            (
+                "done, not chosen",
+                Some(&here),
+                EndPoint(here.clone()),
+                MECHANISM,
+                Err(ScramError::ChannelBinding),
+            ),
+            ("done, not offered", None, EndPoint(here.clone()), MECHANISM, Err(ScramError::ChannelBinding)),
+        ];
+        for (why, offered, binding, chosen, expected) in cases {
+            let mut client = Client::new(b"pencil").bind(&binding);
+            let verifier = Verifier::derive(b"pencil", b"salt", 1);
+            let mut server = Server::new(verifier).offer_binding(offered.cloned());
+            assert!(server.choose(chosen.as_bytes()), "{why}");
+            let outcome = (|| {
+                let server_first = server.first(&client.first())?;
+                let server_final = server.finish(&client.respond(&server_first)?)?;
+                client.finish(&server_final)
+            })();
+            assert_eq!(outcome, expected, "{why}");
+        }
+        assert!(
+            !Server::new(Verifier::derive(b"a", b"b", 1)).choose(plus.as_bytes()),
+            "what was not offered"
+        );
+    }
+
+    #[test]
+    fn while_a_password_is_replaced_both_are_right() {
+        let mut verifier = Verifier::derive(b"old", b"salt", 2);
+        verifier.also_password(b"new");
+        assert!(verifier.also(Verifier::derive(b"newest", b"salt", 2)));
+        assert!(
+            !verifier.also(Verifier::derive(b"other", b"pepper", 2)),
+            "two salts cannot both be asked for"
+        );
+        for (password, expected) in [("old", Ok(())), ("new", Ok(())), ("newest", Ok(()))] {
+            assert_eq!(exchange(password.as_bytes(), verifier.clone()), expected, "{password}");
+            assert!(verifier.accepts(password.as_bytes()), "{password}");
+        }
+        assert_eq!(exchange(b"other", verifier.clone()), Err(ScramError::WrongProof));
+        assert!(!verifier.accepts(b"other"));
+        assert!(!Verifier::mock("x", &[1; 32]).accepts(b"other"));
+    }
+
+    #[test]
+    fn what_a_client_has_proven_logs_in_where_the_verifier_is_the_same() {
+        let verifier = Verifier::derive(b"pencil", b"salt", 2);
+        let (mut client, mut server) = (Client::new(b"pencil"), Server::new(verifier.clone()));
+        assert!(server.take_keys().is_none());
+        let server_first = server.first(&client.first()).unwrap();
+        server.finish(&client.respond(&server_first).unwrap()).unwrap();
+        let keys = server.take_keys().expect("the proof held them");
+        let log_in = |verifier: Verifier| {
+            let (mut client, mut server) = (Client::from_keys(keys.clone()), Server::new(verifier));
+            let server_first = server.first(&client.first())?;
+            let server_final = server.finish(&client.respond(&server_first)?)?;
+            client.finish(&server_final)
+        };
+        assert_eq!(log_in(verifier), Ok(()));
+        let another = Verifier::derive(b"pencil", b"pepper", 2);
+        assert_eq!(log_in(another), Err(ScramError::WrongProof), "the same password under another salt");
     }
 
     fn show(result: Result<Vec<u8>, ScramError>) -> String {
@@ -921,8 +1154,7 @@ mod tests {
                 }
                 bytes
             };
-            let mut server =
-                Server { verifier: verifier.clone(), nonce: "s".into(), phase: ServerPhase::AwaitFirst };
+            let mut server = Server::with_nonce(verifier.clone(), "s".into());
             let _ = server.first(&damaged("n,,n=user,r=abc"));
             let last = damaged("c=biws,r=abcs,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=");
             assert!(server.finish(&last).is_err(), "seed {seed}");

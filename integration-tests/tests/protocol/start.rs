@@ -158,6 +158,10 @@ fn a_session_begins_as_with_postgresql() {
         let expected = play(&mut stage.direct_socket(), &named("direct"));
         let got = play(&mut Wire::tcp(stage.endpoint.port), &named("plain"));
         let expected: Vec<_> = expected.iter().map(|l| l.replace("\"direct\"", "\"plain\"")).collect();
+        // Which version is negotiated is a matter of the server's age (`getting_in` looks at pgherd's).
+        let spoken =
+            |l: Vec<String>| -> Vec<String> { l.into_iter().filter(|l| !l.starts_with("v ")).collect() };
+        let (expected, got) = (spoken(expected), spoken(got));
         // A refused client is told R before it or not: pgherd looks before it says that all is well.
         let refused = |l: &Vec<String>| l.iter().any(|l| l.starts_with("E "));
         let bare = |l: Vec<String>| {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pgherd_pool::{Limits, Pool, Target};
+use pgherd_pool::{Connector, Limits, Pool, Secrets, Target};
 use pgherd_wire::message::{self, Report};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
@@ -35,8 +35,10 @@ pub fn target(address: SocketAddr) -> Target {
         port: address.port(),
         dbname: "shop".into(),
         user: "app".into(),
-        password: Some("secret".into()),
+        secrets: Secrets::password("secret"),
+        tls: Connector::plain(),
         application_name: "pgherd".into(),
+        options: String::new(),
     }
 }
 

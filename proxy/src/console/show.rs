@@ -544,7 +544,7 @@ fn buffers() -> impl Iterator<Item = Value> {
 }
 
 fn client_row(client: &Entry, socket: bool) -> Vec<Value> {
-    let Ends { peer, local, port } = client.ends;
+    let Ends { peer, local, port, tls } = client.ends;
     let (addr, port_there) = address(peer, port);
     let (local_addr, port_here) = address(local, port);
     let state = match (client.phase, socket) {
@@ -573,7 +573,7 @@ fn client_row(client: &Entry, socket: bool) -> Vec<Value> {
         pointer(client.id),
         pointer(client.server),
         0u32,
-        "",
+        tls,
         client.application_name.as_str(),
         client.statements,
         client.id,
@@ -635,7 +635,7 @@ fn server_row(
         pointer(server.number),
         client.map_or(String::new(), |client| pointer(client.id)),
         server.process.unwrap_or(0),
-        "",
+        server.tls,
         client.map_or("", |client| client.application_name.as_str()),
         0u32,
         server.number,

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pgherd_config::resolve_plain;
+use pgherd_pool::{Secrets, Target, connect};
 use pgherd_router::Topology;
 use tokio::sync::mpsc;
 use tokio_postgres::{Client, NoTls};
@@ -26,6 +27,8 @@ const RETRY_EVERY: Duration = Duration::from_millis(250);
 
 /// One statement of the control role; beyond that its connection is given up.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Facts are read again after this even if no schema change was seen: it may have been made past pgherd.
 const FACTS_EVERY: Duration = Duration::from_secs(60);
@@ -47,16 +50,26 @@ impl Shards {
             let control = self.db.config.control.as_ref().ok_or("no control role is configured")?;
             let mut config = tokio_postgres::Config::new();
             config
-                .host(&address.host)
-                .port(address.port)
                 .dbname(&address.dbname)
                 .user(&control.user)
                 .application_name("pgherd control")
-                .connect_timeout(Duration::from_secs(3));
+                // The stream is encrypted already, or must not be.
+                .ssl_mode(tokio_postgres::config::SslMode::Disable);
             if let Some(password) = &self.password {
                 config.password(password);
             }
-            let connect = tokio::time::timeout(STATEMENT_TIMEOUT, config.connect(NoTls));
+            let target = Target {
+                host: address.host.clone(),
+                port: address.port,
+                dbname: address.dbname.clone(),
+                user: control.user.clone(),
+                secrets: Secrets::default(),
+                tls: self.db.connectors[shard].clone(),
+                application_name: String::new(),
+                options: String::new(),
+            };
+            let stream = connect::open_secured(&target, CONNECT_TIMEOUT).await?;
+            let connect = tokio::time::timeout(STATEMENT_TIMEOUT, config.connect_raw(stream, NoTls));
             let (client, connection) = connect.await.map_err(|_| "no answer in time")??;
             tokio::spawn(async move {
                 // Its errors are the client's as well, which reports them.
