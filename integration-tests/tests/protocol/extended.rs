@@ -552,6 +552,80 @@ fn statements_and_portals_by_name_are_as_in_a_session_of_its_own() {
                 ]),
             ),
             script(
+                "more behind COMMIT in one batch",
+                batch(
+                    &[
+                        run("BEGIN"),
+                        run("SELECT 1"),
+                        run("COMMIT"),
+                        run("SELECT 2"),
+                        run("BEGIN"),
+                        run("SELECT 3"),
+                        run("COMMIT"),
+                        run("COMMIT"),
+                        sync(),
+                        query("SELECT 4"),
+                    ],
+                    2,
+                ),
+            ),
+            script(
+                "transactions in a pipeline of batches",
+                batch(
+                    &["BEGIN", "SELECT 1", "COMMIT", "SELECT 2", "BEGIN", "SELECT 1/0", "COMMIT", "SELECT 3"]
+                        .iter()
+                        .flat_map(|sql| [run(sql), sync()])
+                        .collect::<Vec<_>>(),
+                    8,
+                ),
+            ),
+            script(
+                "transactions in a pipeline of queries",
+                batch(
+                    &[
+                        "BEGIN",
+                        "SELECT 1",
+                        "END;",
+                        "SELECT 2",
+                        "BEGIN;",
+                        "SELECT 1/0",
+                        "COMMIT",
+                        "BEGIN",
+                        "END",
+                        "COMMIT",
+                    ]
+                    .map(query),
+                    10,
+                ),
+            ),
+            script(
+                "a COMMIT that fails, and what stands behind it",
+                join(vec![
+                    queries(&["CREATE TABLE defer_me (a int, UNIQUE (a) DEFERRABLE INITIALLY DEFERRED)"]),
+                    batch(
+                        &[
+                            run("BEGIN"),
+                            run("INSERT INTO defer_me VALUES (1), (1)"),
+                            run("COMMIT"),
+                            run("SELECT 2"),
+                            sync(),
+                            query("SELECT count(*) FROM defer_me"),
+                        ],
+                        2,
+                    ),
+                    batch(
+                        &[
+                            query("BEGIN"),
+                            query("INSERT INTO defer_me VALUES (1), (1)"),
+                            query("COMMIT"),
+                            query("SELECT count(*) FROM defer_me"),
+                            query("DROP TABLE defer_me"),
+                        ],
+                        5,
+                    ),
+                ]),
+            ),
+            script(
                 "EXECUTE of a Parse's name",
                 join(vec![
                     batch(&[parse("s", "SELECT $1::int + 1", &[]), sync()], 1),

@@ -38,6 +38,8 @@ pub struct Portal {
     /// Executing it needs nothing from the session: see `now`.
     pub(super) ordinary: bool,
     pub(super) read_only: bool,
+    /// A COMMIT that goes to its server as it is.
+    pub(super) commits: bool,
 }
 
 #[derive(Clone)]
@@ -222,6 +224,8 @@ impl Session {
         self.pools.stats.of(self.worker.id).server_parses.add(1);
         if let Some(sql) = prepared.declaration() {
             message::parse(&mut link.out, b"", sql.as_bytes(), &[]);
+            // One of the same batch may be there still.
+            message::close(&mut link.out, b'P', b"pgherd_prepare");
             message::bind(&mut link.out, b"pgherd_prepare", b"", &[], &[], &[]);
             message::execute(&mut link.out, b"pgherd_prepare", 0);
             link.server.state.unnamed = None;
@@ -350,6 +354,7 @@ impl Session {
             read_only: template.read_only,
             prepared,
             place: Place::Link(link.shard),
+            commits: false,
         };
         match self.portals.get_mut(bind.portal) {
             Some(known) => *known = portal,
@@ -864,8 +869,8 @@ impl Session {
 }
 
 impl Portal {
-    fn new(prepared: Rc<Prepared>, place: Place) -> Self {
-        Self { prepared, place, ordinary: false, read_only: false }
+    pub(super) fn new(prepared: Rc<Prepared>, place: Place) -> Self {
+        Self { prepared, place, ordinary: false, read_only: false, commits: false }
     }
 }
 

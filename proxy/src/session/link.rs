@@ -721,7 +721,7 @@ impl Link {
                 other => Err(format!("message {:?} in reply to Execute", other as char)),
             },
             Expect::Own { .. } => match kind {
-                b'1' | b'2' | b'n' => Ok(false),
+                b'1' | b'2' | b'3' | b'n' => Ok(false),
                 b'C' => {
                     self.expects.pop_front();
                     Ok(false)

@@ -401,6 +401,9 @@ impl Session {
             }
             return Ok(());
         }
+        if self.block.as_ref().is_some_and(|b| b.committing) && !matches!(kind, b'S' | b'X') {
+            self.see_commit().await?;
+        }
         match kind {
             b'Q' => self.on_query(body).await,
             b'P' => self.on_parse(body).await,
@@ -587,6 +590,13 @@ impl Session {
                 // Idle: dropped silently, the next statement gets another one.
                 continue;
             }
+            let committing = self.block.as_ref().is_some_and(|b| b.committing);
+            let report = if committing { transaction::outcome_unknown() } else { report };
+            if committing && link.lost_ready > 0 {
+                // Whichever way it ended, it ended.
+                self.block = None;
+                self.client.failed = false;
+            }
             if let Some(block) = &mut self.block {
                 block.doomed = true;
                 self.client.failed = true;
@@ -709,6 +719,7 @@ impl Session {
             (Some(_), b'I') if link.in_block => {
                 self.block = None;
                 link.in_block = false;
+                link.wrote = false;
                 self.client.failed = false;
             }
             (Some(block), status) if link.in_block => {

@@ -131,6 +131,8 @@ impl Session {
         match prepared.declaration() {
             Some(sql) => {
                 message::parse(&mut link.out, b"", sql.as_bytes(), &[]);
+                // One of the same batch may be there still.
+                message::close(&mut link.out, b'P', b"pgherd_prepare");
                 message::bind(&mut link.out, b"pgherd_prepare", b"", &[], &[], &[]);
                 message::execute(&mut link.out, b"pgherd_prepare", 0);
                 link.server.state.unnamed = None;

@@ -13,8 +13,9 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use pgherd_config::PoolMode;
 use pgherd_router::ShardId;
-use pgherd_router::plan::{Params, Plan, Statement};
+use pgherd_router::plan::{Begin, Kind, Params, Plan, Statement};
 use pgherd_router::planner::plainly_one;
 use pgherd_wire::message;
 
@@ -23,8 +24,29 @@ use super::extended::{Pending, Place, Portal, ordinary};
 use super::link::Link;
 use super::query::text_of;
 use super::statements::Prepared;
+use super::transaction::Block;
 use super::{End, Session};
 use crate::database::PLAIN_VERSION;
+
+enum Control {
+    Begin,
+    Commit,
+}
+
+/// BEGIN and COMMIT as nearly everybody writes them; whoever writes them otherwise is understood the long way.
+fn plain_control(raw: &[u8]) -> Option<Control> {
+    let text = raw.strip_suffix(b";").unwrap_or(raw);
+    match text.len() {
+        5 if text.eq_ignore_ascii_case(b"begin") => Some(Control::Begin),
+        6 if text.eq_ignore_ascii_case(b"commit") => Some(Control::Commit),
+        3 if text.eq_ignore_ascii_case(b"end") => Some(Control::Commit),
+        _ => None,
+    }
+}
+
+fn begins_with_begin(sql: &str) -> bool {
+    sql.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("begin"))
+}
 
 /// How far the quick way led.
 pub(super) enum Quick {
@@ -120,7 +142,10 @@ impl Session {
         {
             return false;
         }
-        if self.block.as_ref().is_some_and(|block| !block.plain()) || self.client.failed {
+        let sync_of_commit = |block: &Block| kind == b'S' && block.committing;
+        if self.block.as_ref().is_some_and(|block| !block.plain() && !sync_of_commit(block))
+            || self.client.failed
+        {
             return false;
         }
         match kind {
@@ -143,10 +168,12 @@ impl Session {
             let Some(place) = self.query_place(raw) else { return false };
             place
         } else {
-            if !plainly_one(raw) {
-                return false;
+            match plain_control(raw) {
+                Some(Control::Begin) => return self.begin_now(),
+                Some(Control::Commit) => return self.commit_now(raw),
+                None if plainly_one(raw) => (ShardId(0), false),
+                None => return false,
             }
-            (ShardId(0), false)
         };
         let Some(index) = self.link_now(shard) else { return false };
         // A simple query destroys the unnamed statement and portal.
@@ -154,6 +181,42 @@ impl Session {
         self.forget_unnamed_portal();
         self.send_query(index, raw, read_only, false);
         true
+    }
+
+    /// BEGIN waits for the first statement of its transaction.
+    fn begin_now(&mut self) -> bool {
+        if !self.may_begin() {
+            return false;
+        }
+        self.client.forget_unnamed();
+        self.forget_unnamed_portal();
+        self.block = Some(Block::new(true, Begin::default(), self.settings.clone()));
+        self.client.say(|o| message::command_complete(o, "BEGIN"));
+        self.say_ready();
+        true
+    }
+
+    fn may_begin(&self) -> bool {
+        self.block.is_none() && self.links.is_empty() && self.pools.settings.mode != PoolMode::Statement
+    }
+
+    /// COMMIT of a transaction on one server is that server's to answer.
+    fn commit_now(&mut self, raw: &[u8]) -> bool {
+        let Some(index) = self.only_participant() else { return false };
+        self.client.forget_unnamed();
+        self.forget_unnamed_portal();
+        if let Some(block) = &mut self.block {
+            block.committing = true;
+        }
+        self.send_query(index, raw, true, false);
+        true
+    }
+
+    /// The link of a transaction on a plain pool, if nothing but its server's COMMIT is needed to end it.
+    fn only_participant(&self) -> Option<usize> {
+        let block = self.block.as_ref().filter(|block| block.ends_by_itself(&self.settings))?;
+        let [link] = &self.links[..] else { return None };
+        (block.explicit && link.in_block && link.quiet() && !self.db.sharded).then_some(0)
     }
 
     /// The one shard of a query string on a sharded database, and whether it only reads.
@@ -209,6 +272,23 @@ impl Session {
         let analysis = self.analysis_now(&prepared);
         let [statement] = &analysis[..] else { return false };
         let template = &*statement.template;
+        match &template.kind {
+            Kind::Begin(_) if self.may_begin() && self.pending.is_empty() => {
+                self.client.push(message::BIND_COMPLETE);
+                self.portals.insert(bind.portal.into(), Portal::new(prepared, Place::Local));
+                return true;
+            }
+            Kind::Commit { chain: false } if !self.db.sharded => {
+                let Some(index) = self.only_participant() else { return false };
+                self.send_pending(index);
+                self.send_bind(index, &bind, prepared, template);
+                if let Some(portal) = self.portals.get_mut(bind.portal) {
+                    portal.commits = true;
+                }
+                return true;
+            }
+            _ => {}
+        }
         if !ordinary(template, &prepared.sql) {
             return false;
         }
@@ -246,7 +326,14 @@ impl Session {
                 true
             }
             b'P' => {
-                let Some(index) = self.portal_link(name) else { return false };
+                let Some(index) = self.portal_link(name) else {
+                    let local = matches!(self.portals.get(name), Some(Portal { place: Place::Local, .. }));
+                    if local && self.links.is_empty() && self.pending.is_empty() {
+                        self.client.push(message::NO_DATA);
+                        return true;
+                    }
+                    return false;
+                };
                 self.send_pending(index);
                 self.send_describe_portal(index, name);
                 true
@@ -266,23 +353,48 @@ impl Session {
     fn execute_now(&mut self, body: &[u8]) -> bool {
         let mut fields = pgherd_wire::frame::Fields::new(body);
         let (Ok(name), Ok(rows)) = (fields.cstr(), fields.u32()) else { return false };
+        let Some(portal) = self.portals.get(name) else { return false };
+        if let Place::Local = portal.place {
+            return self.execute_begin_now(name);
+        }
         let Some(index) = self.portal_link(name) else { return false };
         if self.db.sharded && self.block.is_some() {
             return false;
         }
-        let Some(portal) = self.portals.get(name) else { return false };
-        if !portal.ordinary {
+        if portal.commits {
+            let Some(block) = &mut self.block else { return false };
+            block.committing = true;
+        } else if !portal.ordinary {
             return false;
         }
-        let read_only = portal.read_only;
+        let read_only = portal.read_only || portal.commits;
         self.send_pending(index);
         self.send_execute(index, name, rows, read_only, false);
+        true
+    }
+
+    fn execute_begin_now(&mut self, name: &[u8]) -> bool {
+        let Some(portal) = self.portals.get(name) else { return false };
+        let analysis = self.analysis_now(&portal.prepared);
+        let [statement] = &analysis[..] else { return false };
+        let Kind::Begin(begin) = &statement.template.kind else { return false };
+        // START TRANSACTION answers by its own name.
+        if !self.may_begin() || !self.pending.is_empty() || !begins_with_begin(&portal.prepared.sql) {
+            return false;
+        }
+        self.block = Some(Block::new(true, begin.clone(), self.settings.clone()));
+        self.client.say(|o| message::command_complete(o, "BEGIN"));
         true
     }
 
     fn sync_now(&mut self) -> bool {
         if !self.pending.is_empty() || self.block.as_ref().is_some_and(|block| !block.explicit) {
             return false;
+        }
+        if self.links.is_empty() && self.block.as_ref().is_some_and(Block::plain) {
+            // Behind a BEGIN.
+            self.say_ready();
+            return true;
         }
         let mut open = (0..self.links.len()).filter(|&i| self.links[i].unsynced);
         let (Some(index), None) = (open.next(), open.next()) else { return false };

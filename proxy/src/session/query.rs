@@ -68,6 +68,7 @@ impl Session {
             // A server that does not know that the block has failed must not run the string.
             _ if !self.db.sharded
                 && !super::named::names(&statements)
+                && !self.block.as_ref().is_some_and(|b| b.settings_changed)
                 && !self.block.as_ref().is_some_and(|b| b.verdict) =>
             {
                 for statement in &statements {

@@ -43,6 +43,8 @@ pub struct Block {
     pub loss: Option<Report>,
     /// The schema as this transaction sees it, when it changed it.
     pub topology: Option<Arc<Topology>>,
+    /// The client's own COMMIT is on its way to its only server: see `now`.
+    pub committing: bool,
     /// It was changed since `topology` was made.
     pub topology_stale: bool,
 }
@@ -72,6 +74,7 @@ impl Block {
             loss: None,
             topology: None,
             topology_stale: false,
+            committing: false,
         }
     }
 
@@ -82,7 +85,17 @@ impl Block {
 
     /// Nothing has happened in it that a statement would have to be told, or be kept from.
     pub fn plain(&self) -> bool {
-        self.explicit && !self.doomed && !self.verdict && self.loss.is_none() && !self.topology_stale
+        self.explicit
+            && !self.doomed
+            && !self.verdict
+            && !self.committing
+            && self.loss.is_none()
+            && !self.topology_stale
+    }
+
+    /// Its COMMIT may go to its only server as it is: the session has nothing to do at its end.
+    pub fn ends_by_itself(&self, settings: &Arc<Settings>) -> bool {
+        self.plain() && !self.ddl && !self.settings_changed && Arc::ptr_eq(&self.settings_before, settings)
     }
 
     /// What makes a fresh server connection a participant.
@@ -272,6 +285,8 @@ impl Session {
         for &i in &indices {
             let link = &mut self.links[i];
             message::parse(&mut link.out, b"", b"BEGIN", &[]);
+            // One of the same batch may be there still.
+            message::close(&mut link.out, b'P', b"pgherd_begin");
             message::bind(&mut link.out, b"pgherd_begin", b"", &[], &[], &[]);
             message::execute(&mut link.out, b"pgherd_begin", 0);
             link.out.extend_from_slice(message::FLUSH);
@@ -281,6 +296,8 @@ impl Session {
         self.run_units(&indices).await;
         for &i in &indices {
             self.links[i].in_block = true;
+            // No ReadyForQuery has said so yet.
+            self.links[i].status = b'T';
         }
         self.block = Some(Block::new(false, Begin::default(), self.settings.clone()));
         self.after_replies()?;
@@ -460,6 +477,22 @@ impl Session {
             self.block = Some(Block::new(true, begin, self.settings.clone()));
         }
         Ok(outcome)
+    }
+
+    /// More of the client's messages stand behind a COMMIT that is its server's to answer: first it has to be known how that ended.
+    pub(super) async fn see_commit(&mut self) -> Result<(), End> {
+        self.settle().await?;
+        self.adopt_status();
+        if self.block.as_ref().is_some_and(|b| b.committing) && !self.skipping() {
+            // CommandComplete has come, ReadyForQuery only comes with the Sync.
+            self.block = None;
+            self.client.failed = false;
+            for link in &mut self.links {
+                link.in_block = false;
+                link.wrote = false;
+            }
+        }
+        Ok(())
     }
 
     /// Ends the block, for good: committed with `Ok("COMMIT")`, rolled back with `Ok("ROLLBACK")` or an error.
@@ -889,7 +922,7 @@ fn no_savepoint(name: &str) -> Report {
     Report::error("3B001", format!("savepoint \"{name}\" does not exist"))
 }
 
-fn outcome_unknown() -> Report {
+pub(super) fn outcome_unknown() -> Report {
     Report::error("08007", "the outcome of the transaction is not known")
         .detail("The server that decides it was lost while it was committing.")
         .hint("Check whether the changes are there before sending them again.")
