@@ -161,8 +161,7 @@ fn auth(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Auth> {
     if let (Some(AuthMethod::Hba), Field::Absent, Some(at)) = (method, &auth.hba_file, auth.method.given()) {
         problems.push(at.at, "auth.method = \"hba\" needs auth.hba_file");
     }
-    if let (Some(other), Some(file)) = (method.filter(|m| *m != AuthMethod::Hba), auth.hba_file.given()) {
-        let _ = other;
+    if let (true, Some(file)) = (method.is_some_and(|m| m != AuthMethod::Hba), auth.hba_file.given()) {
         problems.push(file.at, "auth.hba_file needs auth.method = \"hba\"");
     }
     // A method that every client would fail.

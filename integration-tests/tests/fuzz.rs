@@ -379,12 +379,18 @@ impl FakeServer {
     }
 }
 
+/// A request for TLS is answered with "no", honestly.
 fn read_startup(socket: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut length = [0; 4];
-    socket.read_exact(&mut length).ok()?;
-    let mut packet = vec![0; (u32::from_be_bytes(length) as usize).checked_sub(4)?.min(10_000)];
-    socket.read_exact(&mut packet).ok()?;
-    Some(packet)
+    loop {
+        let mut length = [0; 4];
+        socket.read_exact(&mut length).ok()?;
+        let mut packet = vec![0; (u32::from_be_bytes(length) as usize).checked_sub(4)?.min(10_000)];
+        socket.read_exact(&mut packet).ok()?;
+        if packet != 80_877_103u32.to_be_bytes() {
+            return Some(packet);
+        }
+        socket.write_all(b"N").ok()?;
+    }
 }
 
 /// The next message of pgherd's.

@@ -638,3 +638,28 @@ fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_goes_in_the_clear_only_where_nobody_can_listen() {
+        let target = Target {
+            host: "db".into(),
+            port: 5432,
+            dbname: "shop".into(),
+            user: "app".into(),
+            secrets: Secrets::password("secret"),
+            tls: Connector::plain(),
+            application_name: String::new(),
+            options: String::new(),
+        };
+        for (private, allowed) in [(true, true), (false, false)] {
+            let applicant =
+                Applicant { target: &target, credential: None, private, encrypted: false, end_point: None };
+            assert_eq!(applicant.may_answer(3).is_ok(), allowed);
+            assert!(applicant.may_answer(5).is_ok() && applicant.may_answer(10).is_ok());
+        }
+    }
+}
