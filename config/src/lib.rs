@@ -14,6 +14,7 @@ mod check;
 mod document;
 pub mod hba;
 pub mod model;
+pub mod pgbouncer;
 mod problems;
 mod raw;
 mod secret;
@@ -31,12 +32,17 @@ use problems::Draft;
 /// Longest configuration file we read. A hundred thousand tables fit.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Reads the file and checks it. Touches nothing else: no environment, no other file, no network.
+/// Reads the file and checks it. Touches nothing else: no environment, no other file, no network. A file whose name ends in
+/// ".ini" is PgBouncer's, read with the files that it names.
 ///
 /// # Errors
 /// Every problem of the file, see [`parse`]; or the one that it cannot be read.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let file_name = path.display().to_string();
+    if path.extension().is_some_and(|extension| extension == "ini") {
+        let toml = pgbouncer::import(path)?;
+        return parse(&toml, &format!("{file_name} (as pgherd import prints it)"));
+    }
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|f| f.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     if let Err(e) = read {

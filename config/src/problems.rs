@@ -32,6 +32,12 @@ impl Problems {
         Self { file_name: file_name.into(), list: vec![Problem { place: None, message }] }
     }
 
+    /// Each line says by itself where it belongs.
+    pub(crate) fn of_lines(file_name: &str, lines: Vec<String>) -> Self {
+        let list = lines.into_iter().map(|message| Problem { place: None, message }).collect();
+        Self { file_name: file_name.into(), list }
+    }
+
     /// Sorted by place.
     pub fn list(&self) -> &[Problem] {
         &self.list
@@ -43,6 +49,7 @@ impl Problems {
             Some(Place { line, column }) => {
                 format!("{}:{line}:{column}: {}", self.file_name, problem.message)
             }
+            None if problem.message.starts_with(&self.file_name) => problem.message.clone(),
             None => format!("{}: {}", self.file_name, problem.message),
         })
     }

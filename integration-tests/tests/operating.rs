@@ -12,6 +12,8 @@ mod handover;
 mod limits;
 #[path = "operating/metrics.rs"]
 mod metrics;
+#[path = "operating/pgbouncer.rs"]
+mod pgbouncer;
 #[path = "operating/reload.rs"]
 mod reload;
 #[path = "operating/stop.rs"]

@@ -24,6 +24,11 @@ enum Command {
         #[arg(long)]
         beside: bool,
     },
+    /// Print PgBouncer's configuration as pgherd's: every key honoured, said to have no effect, or refused by name
+    Import {
+        /// pgbouncer.ini
+        file: PathBuf,
+    },
     /// Check the configuration file: every problem with its line; touches no server
     Check {
         /// The configuration, TOML
@@ -41,8 +46,21 @@ enum Command {
 }
 
 pub fn main() -> ExitCode {
+    if crate::as_pgbouncer::is_meant() {
+        return crate::as_pgbouncer::main();
+    }
     match Cli::parse().command {
         Command::Serve { file, beside } => serve(&file, beside),
+        Command::Import { file } => match pgherd_config::pgbouncer::import(&file) {
+            Ok(toml) => {
+                print!("{toml}");
+                ExitCode::SUCCESS
+            }
+            Err(problems) => {
+                eprintln!("{problems}");
+                ExitCode::FAILURE
+            }
+        },
         Command::Check { file } => match pgherd_config::load(&file) {
             Ok(config) => {
                 if let Err(problems) = config.check_files() {
@@ -68,13 +86,7 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(file: &std::path::Path, beside: bool) -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PGHERD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,tokio_postgres=warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    log_to_stderr("info,tokio_postgres=warn");
     let config = match pgherd_config::load(file) {
         Ok(config) => config,
         Err(problems) => {
@@ -89,4 +101,15 @@ fn serve(file: &std::path::Path, beside: bool) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `level`: unless `PGHERD_LOG` says another.
+pub fn log_to_stderr(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PGHERD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }

@@ -2,6 +2,7 @@
 //!
 //! Start reading at [`serve`] (threads and listeners), then [`session`] (one client).
 
+pub mod as_pgbouncer;
 pub mod auth;
 pub mod cancel;
 pub mod cli;

@@ -218,6 +218,14 @@ impl Shared {
 /// # Errors
 /// What stands in the way of starting; nothing was started then.
 pub fn serve(config: Config, file: &Path, beside: bool) -> Result<(), String> {
+    serve_and(config, file, beside, || {})
+}
+
+/// [`serve`]; `serving` is called when clients are accepted.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce()) -> Result<(), String> {
     let door = Arc::new(Door::new(&config)?);
     let mut databases = HashMap::new();
     let mut controls = Vec::new();
@@ -287,6 +295,7 @@ pub fn serve(config: Config, file: &Path, beside: bool) -> Result<(), String> {
         tracing::info!(sockets = inherited, workers, "serving on sockets that were inherited");
     }
     crate::notify::ready();
+    serving();
     watch_signals(&shared);
     // Whoever is left watches in the console.
     shared.stop(Stop::Now);
