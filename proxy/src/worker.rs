@@ -5,7 +5,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::str::Utf8Error;
 use std::sync::Arc;
 
 use pgherd_router::Topology;
@@ -115,12 +114,7 @@ impl Worker {
         self.spare_statements.set(statements);
     }
 
-    pub fn intern(
-        &self,
-        reading: &[u8],
-        tail: &[u8],
-        parse: &ParseBody<'_>,
-    ) -> Result<Rc<Prepared>, Utf8Error> {
+    pub fn intern(&self, reading: &[u8], tail: &[u8], parse: &ParseBody<'_>) -> Rc<Prepared> {
         self.statements.borrow_mut().intern(&self.ids, reading, tail, parse)
     }
 

@@ -229,6 +229,45 @@ fn a_pipeline_is_answered_in_order_as_by_postgresql() {
                 ),
             ),
             script(
+                "BEGIN behind other statements of a pipeline, as pgbench sends it",
+                batch(
+                    &[
+                        run("SELECT 1"),
+                        run("BEGIN"),
+                        run("INSERT INTO pl VALUES (70, 'x')"),
+                        run("COMMIT"),
+                        run("SELECT b FROM pl WHERE a = 70"),
+                        run("BEGIN"),
+                        run("DELETE FROM pl WHERE a = 70"),
+                        run("ROLLBACK"),
+                        sync(),
+                        run("SELECT b FROM pl WHERE a = 70"),
+                        sync(),
+                    ],
+                    2,
+                ),
+            ),
+            script(
+                "another encoding",
+                batch(
+                    &[
+                        query("SET client_encoding TO 'LATIN1'"),
+                        parse("", "", &[]),
+                        [b"P\0\0\0\x20l\0SELECT 'caf\xe9', $1::text\0".to_vec(), vec![0, 0]].concat(),
+                        bind("", "l", &["x"]),
+                        execute("", 0),
+                        sync(),
+                        [b"Q\0\0\0\x13SELECT 'na\xefve'\0".to_vec()].concat(),
+                        run("SELECT convert_from(convert_to('\u{e9}', 'LATIN1'), 'LATIN1')"),
+                        sync(),
+                        query("RESET client_encoding"),
+                        run("SELECT convert_from(convert_to('\u{e9}', 'LATIN1'), 'LATIN1')"),
+                        sync(),
+                    ],
+                    6,
+                ),
+            ),
+            script(
                 "COMMIT in mid-pipeline, then an error",
                 batch(
                     &[

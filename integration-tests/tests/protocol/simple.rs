@@ -288,6 +288,31 @@ fn settings_are_the_clients_own_as_with_a_server_of_its_own() {
     stage.compare(
         "plain",
         vec![
+            run(
+                "the string that asyncpg resets a connection with",
+                &[
+                    "SET work_mem TO '5MB'",
+                    "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;",
+                    "SHOW work_mem",
+                ],
+            ),
+            run(
+                "SET among other statements",
+                &[
+                    "SELECT 1; SET application_name TO 'among'; SHOW application_name",
+                    "SHOW application_name",
+                    "SET application_name TO 'gone'; SELECT 1/0",
+                    "SHOW application_name",
+                    "SET LOCAL work_mem TO '6MB'; SHOW work_mem; SET work_mem TO '7MB'",
+                    "SHOW work_mem",
+                    "BEGIN; SET work_mem TO '8MB'; COMMIT; SHOW work_mem",
+                    "BEGIN; SET work_mem TO '9MB'; ROLLBACK; SHOW work_mem",
+                    "BEGIN; SET work_mem TO '10MB'",
+                    "ROLLBACK; SHOW work_mem",
+                    "PREPARE p AS SELECT 1; DEALLOCATE ALL; SELECT 2",
+                    "RESET work_mem; DISCARD ALL",
+                ],
+            ),
             run("SET and SHOW", &["SET work_mem TO '5MB'", "SHOW work_mem", "SELECT 1", "SHOW work_mem"]),
             run(
                 "ParameterStatus of a reported setting",

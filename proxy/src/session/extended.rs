@@ -126,10 +126,11 @@ impl Session {
         let Ok(parse) = message::read_parse(body) else { return self.malformed().await };
         self.pools.stats.of(self.worker.id).client_parses.add(1);
         let tail = &body[parse.name.len() + 1..];
-        let Ok(prepared) = self.worker.intern(&self.reading(), tail, &parse) else {
+        let prepared = self.worker.intern(&self.reading(), tail, &parse);
+        if self.db.sharded && prepared.foreign.is_some() {
             let report = Report::error("22021", "invalid byte sequence for encoding \"UTF8\"");
             return self.batch_error(report).await;
-        };
+        }
         if !parse.name.is_empty() && self.client.statements.contains_key(parse.name) {
             self.settle_names().await?;
         }
@@ -232,7 +233,7 @@ impl Session {
             link.expects.push_back(Expect::Own { prepares: Some(prepared.id) });
             return name;
         }
-        message::parse(&mut link.out, name.as_bytes(), prepared.sql.as_bytes(), &prepared.types);
+        message::parse(&mut link.out, name.as_bytes(), prepared.text(), &prepared.types);
         link.expects.push_back(Expect::Parse {
             forward: client_name.is_some(),
             id: prepared.id,
@@ -266,7 +267,7 @@ impl Session {
         // Recorded at its ParseComplete; until then it is closed again, which is no error for a name that is not there.
         message::close(&mut link.out, b'S', name.as_bytes());
         self.pools.stats.of(self.worker.id).server_parses.add(1);
-        message::parse(&mut link.out, name.as_bytes(), prepared.sql.as_bytes(), &prepared.types);
+        message::parse(&mut link.out, name.as_bytes(), prepared.text(), &prepared.types);
         link.unit_parse = Some((prepared.id, tick));
         name
     }

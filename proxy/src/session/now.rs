@@ -251,7 +251,10 @@ impl Session {
             return false;
         }
         let tail = &body[parse.name.len() + 1..];
-        let Ok(prepared) = self.worker.intern(&self.reading(), tail, &parse) else { return false };
+        let prepared = self.worker.intern(&self.reading(), tail, &parse);
+        if self.db.sharded && prepared.foreign.is_some() {
+            return false;
+        }
         let analysis = self.analysis_now(&prepared);
         let [statement] = &analysis[..] else { return false };
         if !ordinary(&statement.template, &prepared.sql) || statement.template.refusal().is_some() {

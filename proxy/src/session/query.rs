@@ -66,10 +66,11 @@ impl Session {
         match &statements[..] {
             [statement] => self.query_one(raw, text_of(sql, statement), statement).await,
             // A server that does not know that the block has failed must not run the string.
+            // Nor one that does not know what the session is to remember: asyncpg ends every use of a connection with such a string.
             _ if !self.db.sharded
-                && !super::named::names(&statements)
                 && !self.block.as_ref().is_some_and(|b| b.settings_changed)
-                && !self.block.as_ref().is_some_and(|b| b.verdict) =>
+                && !self.block.as_ref().is_some_and(|b| b.verdict)
+                && !remembered(sql, &statements) =>
             {
                 for statement in &statements {
                     if let Some(effect) =
@@ -427,7 +428,12 @@ impl Session {
         }
         self.see_own_schema().await?;
         let topology = self.topology();
-        match template.plan(&topology, text, &statement.literals, Params::default()) {
+        let plan = if self.db.sharded {
+            template.plan(&topology, text, &statement.literals, Params::default())
+        } else {
+            Ok(Plan::One(ShardId(0)))
+        };
+        match plan {
             Ok(plan) => {
                 if let Some(refusal) = self.cursor_elsewhere(&template.kind, &plan) {
                     return Ok(Err(refused(refusal)));
@@ -635,6 +641,14 @@ fn copy_among_others(text: &str, shard: Option<ShardId>) -> Option<Report> {
             "Send it as a query of its own.",
         ))
     })
+}
+
+/// A string that changes what the session remembers of its settings and statements. With COPY in it, it is a server's as a
+/// whole all the same: its data passes between the answers.
+fn remembered(sql: &str, statements: &[Statement]) -> bool {
+    let told = |s: &Statement| matches!(s.template.kind, Kind::Set(_) | Kind::DiscardAll | Kind::Deallocate(_));
+    (super::named::names(statements) || statements.iter().any(told))
+        && !statements.iter().any(|s| first_word_is(text_of(sql, s), "copy"))
 }
 
 /// One server's plan as a fan of one, for what must be waited for.

@@ -43,7 +43,6 @@ const HARMLESS: &[&str] = &[
 const UNREAD: &[&str] = &[
     "application_name",
     "bytea_output",
-    "client_encoding",
     "client_min_messages",
     "extra_float_digits",
     "idle_in_transaction_session_timeout",
@@ -62,6 +61,9 @@ impl Settings {
         let mut reading = Vec::new();
         for (name, value) in self.values.iter().filter(|(name, _)| !UNREAD.contains(&&**name)) {
             let (Value::Sql(value) | Value::Raw(value)) = value;
+            if &**name == "client_encoding" && is_utf8(value) {
+                continue;
+            }
             reading.push(1);
             reading.extend_from_slice(name.as_bytes());
             reading.push(b'=');

@@ -55,6 +55,8 @@ impl Ids {
 pub struct Prepared {
     pub id: StatementId,
     pub sql: Box<str>,
+    /// The text as the client wrote it, where that is not UTF-8: for a server that reads the client's encoding.
+    pub foreign: Option<Box<[u8]>>,
     pub types: Box<[u32]>,
     /// The analysis and the topology version that it was made for.
     pub analysis: RefCell<(u64, Rc<Vec<Statement>>)>,
@@ -72,6 +74,7 @@ impl Prepared {
         Self {
             id,
             sql: sql.into(),
+            foreign: None,
             types,
             analysis,
             parses: Cell::new(1),
@@ -82,7 +85,7 @@ impl Prepared {
 
     /// What a server is sent.
     pub fn text(&self) -> &[u8] {
-        self.sql.as_bytes()
+        self.foreign.as_deref().unwrap_or(self.sql.as_bytes())
     }
 
     /// How a server comes to know it, if by SQL.
@@ -117,13 +120,7 @@ pub struct Statements {
 
 impl Statements {
     /// Finds or makes the statement of a Parse message. `tail`: its body behind the name.
-    pub fn intern(
-        &mut self,
-        ids: &Ids,
-        reading: &[u8],
-        tail: &[u8],
-        parse: &ParseBody<'_>,
-    ) -> Result<Rc<Prepared>, std::str::Utf8Error> {
+    pub fn intern(&mut self, ids: &Ids, reading: &[u8], tail: &[u8], parse: &ParseBody<'_>) -> Rc<Prepared> {
         let with_settings;
         let key = match reading {
             [] => tail,
@@ -134,17 +131,18 @@ impl Statements {
         };
         if let Some(known) = self.known.get(key) {
             known.parses.set(known.parses.get().saturating_add(1));
-            return Ok(known.clone());
+            return known.clone();
         }
-        let sql = std::str::from_utf8(parse.sql)?;
+        let sql = String::from_utf8_lossy(parse.sql);
+        let foreign = matches!(sql, std::borrow::Cow::Owned(_)).then(|| parse.sql.into());
         let types = parse.types.chunks_exact(4).map(|c| u32::from_be_bytes([c[0], c[1], c[2], c[3]]));
-        if may_name_a_moment(sql) {
-            return Ok(Rc::new(Prepared::new(ids.fresh(), sql, types.collect())));
+        if may_name_a_moment(&sql) {
+            return Rc::new(Prepared { foreign, ..Prepared::new(ids.fresh(), &sql, types.collect()) });
         }
         self.make_room();
-        let made = Rc::new(Prepared::new(ids.of(key), sql, types.collect()));
+        let made = Rc::new(Prepared { foreign, ..Prepared::new(ids.of(key), &sql, types.collect()) });
         self.known.insert(key.into(), made.clone());
-        Ok(made)
+        made
     }
 
     fn make_room(&mut self) {
@@ -179,9 +177,9 @@ impl Statements {
         let mut frame = Vec::with_capacity(sql.len() + 32);
         message::parse(&mut frame, b"", sql.as_bytes(), types);
         let body = &frame[5..];
-        match message::read_parse(body).ok().and_then(|p| self.intern(ids, reading, &body[1..], &p).ok()) {
-            Some(prepared) => prepared,
-            None => Rc::new(Prepared::new(ids.fresh(), sql, types.into())),
+        match message::read_parse(body) {
+            Ok(parse) => self.intern(ids, reading, &body[1..], &parse),
+            Err(_) => Rc::new(Prepared::new(ids.fresh(), sql, types.into())),
         }
     }
 }
