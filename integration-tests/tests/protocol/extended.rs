@@ -957,3 +957,75 @@ fn a_function_call_goes_through() {
         ],
     );
 }
+
+/// What a driver was told of a statement's columns it reads rows by. asyncpg, JDBC and others did not notice that pgherd had
+/// prepared the statement again behind a schema change, and failed for ever, or read a row wrong.
+#[test]
+fn a_statement_whose_columns_changed_is_refused_to_who_knows_the_old_ones() {
+    let stage = stage();
+    stage.prepare(
+        "plain",
+        &["DROP TABLE IF EXISTS alt", "CREATE TABLE alt (a int, b text)", "INSERT INTO alt VALUES (1, 'x')"],
+    );
+    // Each for itself: in one pipeline it is the server that still has the old plan.
+    let of = |name: &str| batch(&[bind("", name, &[]), execute("", 0), sync()], 1);
+    let described =
+        |name: &str| batch(&[parse(name, "SELECT * FROM alt", &[]), describe_statement(name), sync()], 1);
+    let run = |sql: &str| queries(&[sql]);
+    stage.compare(
+        "plain",
+        vec![
+            script(
+                "by Describe of the statement",
+                join(vec![
+                    described("d1"),
+                    of("d1"),
+                    run("ALTER TABLE alt ADD COLUMN c int"),
+                    of("d1"),
+                    run("SELECT 1"),
+                    of("d1"),
+                    described("d2"),
+                    of("d2"),
+                    of("d1"),
+                    batch(&[close_statement("d1"), sync()], 1),
+                    described("d1"),
+                    of("d1"),
+                ]),
+            ),
+            script(
+                "by Describe of a portal",
+                join(vec![
+                    batch(
+                        &[
+                            parse("p1", "SELECT * FROM alt", &[]),
+                            bind("", "p1", &[]),
+                            describe_portal(""),
+                            execute("", 0),
+                            sync(),
+                        ],
+                        1,
+                    ),
+                    run("ALTER TABLE alt ADD COLUMN d int"),
+                    run("BEGIN"),
+                    of("p1"),
+                    run("ROLLBACK"),
+                    of("p1"),
+                ]),
+            ),
+            script(
+                "a change that leaves the columns alone",
+                join(vec![described("s1"), of("s1"), run("CREATE INDEX ON alt (a)"), of("s1"), of("s1")]),
+            ),
+            script(
+                "a table that is gone",
+                join(vec![
+                    described("g1"),
+                    run("ALTER TABLE alt RENAME TO alt2"),
+                    of("g1"),
+                    run("ALTER TABLE alt2 RENAME TO alt"),
+                    of("g1"),
+                ]),
+            ),
+        ],
+    );
+}

@@ -107,3 +107,28 @@ fn a_client_may_pipeline_without_reading_and_nothing_locks_up() {
         }
     });
 }
+
+/// The Execute and the Sync behind a large Bind come with its last bytes. They waited for the server to take it, and then for a
+/// client that had nothing more to say.
+#[test]
+fn what_came_with_the_end_of_a_large_message_is_answered() {
+    let stage = stage();
+    let value = "z".repeat(20 * MIB);
+    let mut wire = stage.endpoint.login("load");
+    for name in ["", "named"] {
+        wire.send(
+            &[
+                parse(name, "SELECT length($1)", &[]),
+                bind("", name, &[&value]),
+                execute("", 0),
+                parse("", "SELECT 'behind it'", &[]),
+                bind("", "", &[]),
+                execute("", 0),
+                sync(),
+            ]
+            .concat(),
+        );
+        let said = wire.until(b'Z');
+        assert_eq!(said.iter().filter(|m| m.kind == b'D').count(), 2, "{:?}", said.last());
+    }
+}

@@ -15,7 +15,7 @@ use pgherd_wire::frame::{self, FrameError, HEADER_BYTES, Header};
 use pgherd_wire::message;
 
 use super::link::BLOCK_BYTES;
-use super::statements::{Prepared, ServerName};
+use super::statements::{Prepared, ServerName, StatementId};
 
 /// Bytes waiting for a slow client beyond which its servers are not read.
 const BACKLOG_BYTES: usize = 64 * 1024;
@@ -51,6 +51,8 @@ pub struct Client {
     pub status: u8,
     /// By the client's own names.
     pub statements: Names<Rc<Prepared>>,
+    /// What Describe told it of a statement's result. Not those that are parsed for each use.
+    pub described: HashMap<StatementId, Described, foldhash::fast::RandomState>,
     /// The last definition that an error took back: a server may yet speak of it.
     pub undone: Option<(Box<[u8]>, Rc<Prepared>)>,
     pub tally: Tally,
@@ -65,6 +67,31 @@ pub struct Tally {
     /// Bytes from and to the client.
     pub received: u64,
     pub sent: u64,
+}
+
+/// The columns of a statement's result as the client knows them: it reads rows, and asks for formats, by them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// [`columns_hash`] of its RowDescription; 0: it returns no rows.
+    pub columns: u64,
+    /// The version of the schema that this was true of.
+    pub schema: u64,
+}
+
+/// Of what PostgreSQL compares when it plans a statement again (plancache.c, equalTupleDescs): names and types.
+pub fn columns_hash(row_description: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    /// Table, attribute; type, its length, its modifier; format.
+    const BEHIND_NAME: usize = 18;
+    let mut hasher = DefaultHasher::new();
+    let mut rest = row_description.get(2..).unwrap_or_default();
+    while let Some(end) = rest.iter().position(|&b| b == 0)
+        && let Some(column) = rest.get(end + 1..end + 1 + BEHIND_NAME)
+    {
+        (&rest[..end], &column[6..10], &column[12..16]).hash(&mut hasher);
+        rest = &rest[end + 1 + BEHIND_NAME..];
+    }
+    hasher.finish() | 1
 }
 
 /// What the client sent next.
@@ -109,6 +136,7 @@ impl Client {
             failed: false,
             status: b'I',
             statements: Names::default(),
+            described: HashMap::default(),
             undone: None,
             tally: Tally::default(),
         }
@@ -252,6 +280,16 @@ impl Client {
         self.copy_left == 0 && self.inbox.get(self.start) == Some(&b'S') && self.start < self.end
     }
 
+    /// The client's next message has come already, and is a Describe of this portal.
+    pub fn describes_next(&self, portal: &[u8]) -> bool {
+        let Some(rest) = self.inbox.get(self.start..self.end) else { return false };
+        self.copy_left == 0
+            && rest.first() == Some(&b'D')
+            && rest.get(HEADER_BYTES) == Some(&b'P')
+            && rest.get(HEADER_BYTES + 1..).is_some_and(|name| name.starts_with(portal))
+            && rest.get(HEADER_BYTES + 1 + portal.len()) == Some(&0)
+    }
+
     /// Takes the whole frame at the front: its body goes to `body`.
     pub fn take(&mut self, head: Header, body: &mut Vec<u8>) {
         let at = self.start + HEADER_BYTES;
@@ -283,6 +321,13 @@ impl Client {
             None => {
                 self.statements.insert(name.into(), prepared.clone());
             }
+        }
+    }
+
+    /// A name of this statement is gone.
+    pub fn forget_description(&mut self, id: StatementId) {
+        if self.described.contains_key(&id) && !self.statements.values().any(|statement| statement.id == id) {
+            self.described.remove(&id);
         }
     }
 

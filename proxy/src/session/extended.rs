@@ -15,7 +15,7 @@ use pgherd_wire::message::{self, Report};
 use super::fan::Via;
 use super::link::{Expect, Undo};
 use super::query::{as_each, refused};
-use super::statements::{Prepared, ServerName};
+use super::statements::{Prepared, ServerName, StatementId};
 use super::transaction::Block;
 use super::{End, LinkError, Session};
 
@@ -25,7 +25,10 @@ pub enum Pending {
         prepared: Rc<Prepared>,
         name: Box<[u8]>,
     },
-    Describe(Rc<Prepared>),
+    Describe {
+        prepared: Rc<Prepared>,
+        named: bool,
+    },
     /// A reply of pgherd's own in its place.
     Reply(Vec<u8>, Undo),
 }
@@ -34,6 +37,8 @@ pub enum Pending {
 #[derive(Clone)]
 pub struct Portal {
     pub(super) prepared: Rc<Prepared>,
+    /// Of a statement with a name: the client may use it again without asking what it returns.
+    named: bool,
     pub(super) place: Place,
     /// Executing it needs nothing from the session: see `now`.
     pub(super) ordinary: bool,
@@ -126,7 +131,7 @@ impl Session {
         let Ok(parse) = message::read_parse(body) else { return self.malformed().await };
         self.pools.stats.of(self.worker.id).client_parses.add(1);
         let tail = &body[parse.name.len() + 1..];
-        let prepared = self.worker.intern(&self.reading(), tail, &parse);
+        let prepared = self.interned(tail, &parse);
         if self.db.sharded && prepared.foreign.is_some() {
             let report = Report::error("22021", "invalid byte sequence for encoding \"UTF8\"");
             return self.batch_error(report).await;
@@ -164,7 +169,7 @@ impl Session {
             },
             _ => prepared,
         };
-        self.client.statements.insert(parse.name.into(), prepared.clone());
+        self.client.define(parse.name, &prepared);
         if is_local(&analysis) {
             self.reply(message::PARSE_COMPLETE, Undo::Define(parse.name.into()));
             return Ok(());
@@ -315,11 +320,12 @@ impl Session {
                 Pending::Parse { prepared, name } => {
                     self.put(index, &prepared, Some(&name));
                 }
-                Pending::Describe(prepared) => {
+                Pending::Describe { prepared, named } => {
                     let name = self.put(index, &prepared, None);
                     let link = &mut self.links[index];
                     message::describe(&mut link.out, b'S', name.as_bytes());
-                    link.expects.push_back(Expect::Describe);
+                    let expect = if named { self.describing(index, prepared.id) } else { Expect::Describe };
+                    self.links[index].expects.push_back(expect);
                 }
                 Pending::Reply(bytes, undo) => {
                     self.links[index].expects.push_back(Expect::Local(bytes, undo));
@@ -354,6 +360,7 @@ impl Session {
             ordinary: ordinary(template, &prepared.sql),
             read_only: template.read_only,
             prepared,
+            named: !bind.statement.is_empty(),
             place: Place::Link(link.shard),
             commits: false,
         };
@@ -366,9 +373,13 @@ impl Session {
     }
 
     pub(super) fn send_describe_portal(&mut self, index: usize, name: &[u8]) {
+        let expect = match self.portals.get(name) {
+            Some(Portal { prepared, named: true, .. }) => self.describing(index, prepared.id),
+            _ => Expect::Describe,
+        };
         let link = &mut self.links[index];
         message::describe(&mut link.out, b'P', name);
-        link.expects.push_back(Expect::Describe);
+        link.expects.push_back(expect);
         link.unsynced = true;
     }
 
@@ -395,7 +406,7 @@ impl Session {
             let undo = match pending {
                 Pending::Parse { name, .. } => Undo::Define(name),
                 Pending::Reply(_, undo) => undo,
-                Pending::Describe(_) => Undo::Nothing,
+                Pending::Describe { .. } => Undo::Nothing,
             };
             self.undo(undo);
         }
@@ -411,7 +422,9 @@ impl Session {
     fn parse_shard(&mut self) -> ShardId {
         let topology = self.topology();
         for pending in &self.pending {
-            let (Pending::Parse { prepared, .. } | Pending::Describe(prepared)) = pending else { continue };
+            let (Pending::Parse { prepared, .. } | Pending::Describe { prepared, .. }) = pending else {
+                continue;
+            };
             let analysis = self.analysis(&topology, prepared);
             let [statement] = &analysis[..] else { continue };
             match statement.template.plan(&topology, &prepared.sql, &statement.literals, Params::default()) {
@@ -475,6 +488,12 @@ impl Session {
             Ok(plan) => self.at_cursor(&statement.template.kind, plan),
             Err(refusal) => return self.batch_error(refused(refusal)).await,
         };
+        if self.description_is_old(&prepared)
+            && !self.client.describes_next(bind.portal)
+            && !self.description_holds(&prepared).await?
+        {
+            return Ok(());
+        }
         let shard = match &plan {
             Plan::Any => Some(self.any_shard()),
             Plan::One(shard) => Some(*shard),
@@ -516,6 +535,74 @@ impl Session {
         Ok(())
     }
 
+    /// The statement of a Parse.
+    pub(super) fn interned(&self, tail: &[u8], parse: &message::ParseBody<'_>) -> Rc<Prepared> {
+        let mut reading = self.reading();
+        let prepared = self.worker.intern(&reading, tail, parse);
+        if !self.description_is_old(&prepared) {
+            return prepared;
+        }
+        // Under another name the client knows columns that this one may not have any more: a statement of its own, for all
+        // who parse it in this version of the schema.
+        reading.push(3);
+        reading.extend_from_slice(&self.db.schema_version().to_be_bytes());
+        self.worker.intern(&reading, tail, parse)
+    }
+
+    /// The client knows the statement's columns from before a change of the schema.
+    pub(super) fn description_is_old(&self, prepared: &Prepared) -> bool {
+        !self.client.described.is_empty()
+            && self.client.described.get(&prepared.id).is_some_and(|d| d.schema != self.db.schema_version())
+    }
+
+    /// What a Describe of a named statement (or of its portal) is to the client.
+    fn describing(&self, index: usize, id: StatementId) -> Expect {
+        let schema = self.links[index].server.state.schema_version;
+        match self.client.described.get(&id) {
+            Some(known) if known.schema == schema => Expect::Describe,
+            _ => Expect::DescribeNews { id, schema },
+        }
+    }
+
+    /// Asks a server whether the columns are still those that the client was told. `false`: they are not, or the statement
+    /// cannot be read any more, and the client has its error: PostgreSQL refuses such a statement too, and drivers know what
+    /// to do then. Not this: prepare it again and go on. The client would read the rows by the old columns.
+    async fn description_holds(&mut self, prepared: &Rc<Prepared>) -> Result<bool, End> {
+        self.settle_names().await?;
+        if self.skipping() {
+            return Ok(false);
+        }
+        let topology = self.topology();
+        let analysis = self.analysis(&topology, prepared);
+        let shard = match &analysis[..] {
+            [statement] if self.db.sharded => statement.template.home(),
+            _ => ShardId(0),
+        };
+        let index = match self.link_for(shard).await {
+            Ok(index) => index,
+            Err(LinkError::Refused(report)) => return self.batch_error(report).await.map(|()| false),
+            Err(LinkError::End(end)) => return Err(end),
+        };
+        let server_name = self.put(index, prepared, None);
+        let link = &mut self.links[index];
+        link.captured.columns = None;
+        message::describe(&mut link.out, b'S', server_name.as_bytes());
+        link.expects.push_back(Expect::DescribeQuiet);
+        link.unsynced = true;
+        let schema = link.server.state.schema_version;
+        self.settle().await?;
+        if self.skipping() {
+            return Ok(false);
+        }
+        let now = self.links.iter_mut().find(|l| l.shard == shard).and_then(|l| l.captured.columns.take());
+        let Some(known) = self.client.described.get_mut(&prepared.id) else { return Ok(true) };
+        if now.is_none_or(|columns| columns == known.columns) {
+            known.schema = schema;
+            return Ok(true);
+        }
+        self.batch_error(outdated()).await.map(|()| false)
+    }
+
     pub(super) async fn on_describe(&mut self, body: &[u8]) -> Result<(), End> {
         if self.skipping() {
             return Ok(());
@@ -553,7 +640,10 @@ impl Session {
                 self.reply(&bytes, Undo::Nothing);
                 return Ok(());
             }
-            self.pending.push(Pending::Describe(prepared));
+            if self.description_is_old(&prepared) && !self.description_holds(&prepared).await? {
+                return Ok(());
+            }
+            self.pending.push(Pending::Describe { prepared, named: !name.is_empty() });
             return Ok(());
         }
         let Some(portal) = self.portals.get_mut(name) else {
@@ -713,7 +803,10 @@ impl Session {
         if target == b'S' {
             // Only the client's name goes: other clients share the statement on the server.
             let undo = match self.client.statements.remove(name) {
-                Some(statement) => Undo::Restore(name.into(), statement),
+                Some(statement) => {
+                    self.client.forget_description(statement.id);
+                    Undo::Restore(name.into(), statement)
+                }
                 None => Undo::Nothing,
             };
             self.reply(message::CLOSE_COMPLETE, undo);
@@ -871,8 +964,23 @@ impl Session {
 
 impl Portal {
     pub(super) fn new(prepared: Rc<Prepared>, place: Place) -> Self {
-        Self { prepared, place, ordinary: false, read_only: false, commits: false }
+        Self { prepared, named: false, place, ordinary: false, read_only: false, commits: false }
     }
+}
+
+/// As PostgreSQL says it: drivers tell it from other refusals by the routine.
+fn outdated() -> Report {
+    let report = Report::error("0A000", "cached plan must not change result type");
+    let fields = [
+        ("S", "ERROR"),
+        ("V", "ERROR"),
+        ("C", &*report.sqlstate),
+        ("M", &*report.message),
+        ("R", "RevalidateCachedQuery"),
+    ];
+    let mut raw = fields.map(|(code, text)| format!("{code}{text}\0")).concat().into_bytes();
+    raw.push(0);
+    Report { raw: Some(raw), ..report }
 }
 
 /// Neither the session nor the transaction has to know of it.

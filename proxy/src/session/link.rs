@@ -15,7 +15,7 @@ use pgherd_router::ShardId;
 use pgherd_wire::frame::{self, HEADER_BYTES};
 use pgherd_wire::message::{self, Report};
 
-use super::client::Client;
+use super::client::{Client, Described, columns_hash};
 use super::settings::Settings;
 use super::statements::{Prepared, StatementId};
 
@@ -67,6 +67,13 @@ pub enum Expect {
     BindQuiet,
     /// ParameterDescription (statement only), then RowDescription or NoData.
     Describe,
+    /// The same, with columns that the client was not told before, in this version of the schema.
+    DescribeNews {
+        id: StatementId,
+        schema: u64,
+    },
+    /// Describe of a statement for pgherd's own eyes: swallowed, what it says is captured.
+    DescribeQuiet,
     Execute {
         ddl: bool,
     },
@@ -128,6 +135,8 @@ pub struct Captured {
     pub rows: Vec<Vec<u8>>,
     pub rows_bytes: usize,
     pub no_data: bool,
+    /// What DescribeQuiet learned: see [`Described`].
+    pub columns: Option<u64>,
     pub empty: bool,
     /// CopyInResponse or CopyOutResponse: kind and body.
     pub copy: Option<(u8, Vec<u8>)>,
@@ -492,6 +501,7 @@ impl Link {
                     },
                     None => head.kind == b'E',
                     Some(Expect::Abort(_)) => true,
+                    Some(Expect::DescribeNews { .. } | Expect::DescribeQuiet) => head.kind == b'T',
                     Some(_) => false,
                 };
             if understood && !whole {
@@ -514,6 +524,10 @@ impl Link {
                 client.poll_flush(cx);
                 self.fail(Broken::Lost(Some(report)));
                 return Ok(());
+            }
+            if head.kind == b'E' && whole && plan_outdated(&self.block[body.clone()]) {
+                // The schema was changed past pgherd: prepared again, the statement is what the client finds now.
+                self.ddl_done = true;
             }
             if head.kind == b'E' {
                 // What is said in its place stands behind what came before it.
@@ -701,6 +715,27 @@ impl Link {
                 }
                 other => Err(format!("message {:?} in reply to Describe", other as char)),
             },
+            Expect::DescribeNews { id, schema } => {
+                let columns = match kind {
+                    b't' => return Ok(true),
+                    b'T' => columns_hash(&self.block[body]),
+                    b'n' => 0,
+                    other => return Err(format!("message {:?} in reply to Describe", other as char)),
+                };
+                client.described.insert(*id, Described { columns, schema: *schema });
+                self.expects.pop_front();
+                Ok(true)
+            }
+            Expect::DescribeQuiet => {
+                self.captured.columns = match kind {
+                    b't' => return Ok(false),
+                    b'T' => Some(columns_hash(&self.block[body])),
+                    b'n' => Some(0),
+                    other => return Err(format!("message {:?} in reply to Describe", other as char)),
+                };
+                self.expects.pop_front();
+                Ok(false)
+            }
             Expect::Execute { ddl } => match kind {
                 b'D' | b'd' | b'c' | b'H' => Ok(true),
                 b'G' => {
@@ -898,6 +933,12 @@ impl Link {
 /// Whether an ErrorResponse is FATAL or PANIC, by its field that is never translated (since PostgreSQL 9.6).
 fn ends_the_session(body: &[u8]) -> bool {
     body.split(|&b| b == 0).any(|field| matches!(field, b"VFATAL" | b"VPANIC"))
+}
+
+/// "cached plan must not change result type": the only 0A000 of this routine, whose name is never translated.
+fn plan_outdated(body: &[u8]) -> bool {
+    let mut fields = body.split(|&b| b == 0);
+    fields.any(|field| field == b"C0A000") && fields.any(|field| field == b"RRevalidateCachedQuery")
 }
 
 /// Signature, flags, and the length of an extension with the extension itself (copyto.c).

@@ -76,7 +76,10 @@ impl Session {
             let mut quiet = true;
             let mut stuffed = false;
             for link in &mut self.links {
+                let full = link.pending_out() > super::SERVER_BACKLOG_BYTES;
                 link.poll_flush(cx);
+                // What has come from the client already waited for this: no socket will say so again.
+                progress |= full && link.pending_out() <= super::SERVER_BACKLOG_BYTES;
                 progress |= link.poll_take(cx, &mut self.client);
                 news |= link.has_news();
                 quiet &= link.quiet();
@@ -251,7 +254,7 @@ impl Session {
             return false;
         }
         let tail = &body[parse.name.len() + 1..];
-        let prepared = self.worker.intern(&self.reading(), tail, &parse);
+        let prepared = self.interned(tail, &parse);
         if self.db.sharded && prepared.foreign.is_some() {
             return false;
         }
@@ -272,6 +275,9 @@ impl Session {
     fn bind_now(&mut self, body: &[u8]) -> bool {
         let Ok(bind) = message::read_bind(body) else { return false };
         let Some(prepared) = self.client.statements.get(bind.statement).map(Rc::clone) else { return false };
+        if self.description_is_old(&prepared) {
+            return false;
+        }
         let analysis = self.analysis_now(&prepared);
         let [statement] = &analysis[..] else { return false };
         let template = &*statement.template;
@@ -321,11 +327,14 @@ impl Session {
         match target {
             b'S' => {
                 let Some(prepared) = self.client.statements.get(name).map(Rc::clone) else { return false };
+                if self.description_is_old(&prepared) {
+                    return false;
+                }
                 let analysis = self.analysis_now(&prepared);
                 if !matches!(&analysis[..], [one] if ordinary(&one.template, &prepared.sql)) {
                     return false;
                 }
-                self.pending.push(Pending::Describe(prepared));
+                self.pending.push(Pending::Describe { prepared, named: !name.is_empty() });
                 true
             }
             b'P' => {

@@ -562,6 +562,7 @@ impl Session {
                 } else {
                     self.client.statements.clear();
                     let reported = *self.settings != *self.startup;
+                    self.client.described.clear();
                     self.settings = self.startup.clone();
                     if self.pools.settings.mode == pgherd_config::PoolMode::Session {
                         self.discard_links().await;
@@ -587,6 +588,7 @@ impl Session {
             }
             Kind::Deallocate(None) => {
                 self.client.statements.retain(|name, _| name.is_empty());
+                self.client.described.clear();
                 if self.pinned.is_some() {
                     for link in &mut self.links {
                         link.server.state.prepared.clear();
@@ -601,7 +603,8 @@ impl Session {
                 Ok("DEALLOCATE ALL".to_owned())
             }
             Kind::Deallocate(Some(name)) => {
-                if self.client.statements.remove(name.as_bytes()).is_some() {
+                if let Some(statement) = self.client.statements.remove(name.as_bytes()) {
+                    self.client.forget_description(statement.id);
                     Ok("DEALLOCATE".to_owned())
                 } else if self.pinned.is_some() {
                     // SQL PREPARE made it on the pinned server.
