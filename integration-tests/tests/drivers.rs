@@ -1,0 +1,259 @@
+//! Real drivers: the same program on a direct connection and through pgherd, what it prints compared line by line.
+//!
+//! Invariant: an expectation here is what the program printed on a direct connection in the same run. The programs are in
+//! `integration-tests/drivers/`; each does with one driver what applications do with it.
+//!
+//! - The pool has two servers, and other clients ([`Noise`]) use them between the program's transactions, with settings that
+//!   nobody else wants. So what belongs to a session moves from server to server, or it shows.
+//! - Drivers are installed by the first run into a folder under `target/drivers/`, in the versions that are named beside the
+//!   programs. One that cannot be installed is skipped, and the last lines of the test say so.
+//!
+//! `PGHERD_DRIVERS_ONLY=text` runs those whose name contains it, `ONLY=text` of each the sections whose name does. What both
+//! sides printed stays in `target/drivers/output/`.
+//!
+//! Start reading at [`DRIVERS`].
+
+mod raw;
+
+#[path = "drivers/noise.rs"]
+mod noise;
+#[path = "drivers/setup.rs"]
+mod setup;
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use noise::Noise;
+use pgherd::demo::servers::{Herd, HerdOptions, leashed};
+use raw::Endpoint;
+use setup::{Setup, Tool};
+
+/// A program of a driver. What it needs is installed first.
+struct Driver {
+    name: &'static str,
+    tool: Tool,
+    /// Below `integration-tests/drivers/`.
+    program: &'static str,
+    arguments: &'static [&'static str],
+    env: &'static [(&'static str, &'static str)],
+}
+
+const fn driver(name: &'static str, tool: Tool, program: &'static str) -> Driver {
+    Driver { name, tool, program, arguments: &[], env: &[] }
+}
+
+/// The long ones first: two run at a time.
+const DRIVERS: &[Driver] = &[
+    driver("jdbc", Tool::Java, "java/Tour.java"),
+    driver("pgbench", Tool::Shell, "shell/pgbench.sh"),
+    driver("asyncpg", Tool::Python, "python/asyncpg_tour.py"),
+    driver("psycopg", Tool::Python, "python/psycopg_tour.py"),
+    Driver {
+        env: &[("PSYCOPG_IMPL", "python")],
+        ..driver("psycopg_python", Tool::Python, "python/psycopg_tour.py")
+    },
+    driver("pg", Tool::Node, "node/pg_tour.js"),
+    driver("postgres_js", Tool::Node, "node/postgres_tour.js"),
+    driver("django", Tool::Python, "python/django_tour.py"),
+    Driver { arguments: &["bind"], ..driver("django_bind", Tool::Python, "python/django_tour.py") },
+    driver("sqlalchemy", Tool::Python, "python/sqlalchemy_tour.py"),
+    driver("psql", Tool::Shell, "shell/psql.sh"),
+    driver("pg_dump", Tool::Shell, "shell/pg_dump.sh"),
+];
+
+/// Lines that differ, each with its reason: (driver, part of the line on the direct connection, reason).
+const DIFFERENT: &[(&str, &str, &str)] = &[
+    (
+        "pg",
+        "after ALTER error | 0A000",
+        "node-postgres asks for the columns with each Bind: pgherd prepares the statement again, and nobody sees the change",
+    ),
+    ("psycopg", "[('_pg3_", "open: pg_prepared_statements shows what all clients share on that server"),
+];
+
+/// One that takes longer hangs.
+const PROGRAM_MAX: Duration = Duration::from_secs(150);
+
+/// Programs at a time: the machine has two cores.
+const LANES: usize = 2;
+
+/// Lines of a difference that are shown.
+const SHOWN_MAX: usize = 30;
+
+struct Stage {
+    herd: Herd,
+    endpoint: Endpoint,
+}
+
+impl Stage {
+    fn start(drivers: &[&Driver]) -> Self {
+        let herd = Herd::start(1, HerdOptions::default()).expect("a PostgreSQL server");
+        let port = raw::free_port();
+        let mut text = format!(
+            r#"
+[server]
+listen = ["127.0.0.1:{port}"]
+workers = 2
+
+[auth]
+method = "scram-sha-256"
+
+[[users]]
+name = "app"
+password = "env:APP_PASSWORD"
+
+[pool]
+size = 2
+checkout_timeout = "30s"
+"#
+        );
+        for driver in drivers {
+            text += &format!(
+                "\n[[databases.{0}.shards]]\nname = \"s0\"\nprimary = \"postgres://127.0.0.1:{1}/{0}\"\n",
+                driver.name,
+                herd.port(0)
+            );
+        }
+        let endpoint = Endpoint::start(&herd, port, &text);
+        Self { herd, endpoint }
+    }
+
+    /// Runs the program in an empty database; what it printed, and how it ended.
+    fn run(&self, driver: &Driver, setup: &Setup, pooled: bool) -> String {
+        let name = driver.name;
+        for sql in [
+            format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
+            format!("CREATE DATABASE {name} OWNER app"),
+        ] {
+            self.herd.psql(0, &sql).expect("a database of its own");
+        }
+        let port = if pooled { self.endpoint.port } else { self.herd.port(0) };
+        let noise = pooled.then(|| Noise::start(port, name, &self.herd.options().app_password));
+        let folder = setup.folder("output");
+        let file = folder.join(format!("{name}.{}", if pooled { "pgherd" } else { "direct" }));
+        let output = File::create(&file).expect("the output's file can be written");
+
+        let (program, arguments) = setup.command(driver.tool, &drivers_folder().join(driver.program));
+        let mut command = leashed("KILL", program);
+        for (variable, _) in std::env::vars_os() {
+            if variable.as_encoded_bytes().starts_with(b"PG") {
+                command.env_remove(variable);
+            }
+        }
+        let binaries = self.herd.binaries().program("psql");
+        let mut path = binaries.parent().map(PathBuf::from).unwrap_or_default().into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        command.args(arguments).args(driver.arguments).envs(driver.env.iter().copied());
+        command.env("PGHOST", "127.0.0.1").env("PGPORT", port.to_string()).env("PGUSER", "app");
+        command.env("PGPASSWORD", &self.herd.options().app_password).env("PGDATABASE", name);
+        command.env("PATH", path).env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
+        command
+            .env("NODE_PATH", setup.folder("node").join("node_modules"))
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("HOME", setup.folder("home")).env("NODE_NO_WARNINGS", "1");
+        command.stdout(output.try_clone().expect("a file can be shared")).stderr(output).stdin(Stdio::null());
+        let mut child = self.herd.keeper().spawn(command).expect("the program starts");
+        let deadline = Instant::now() + PROGRAM_MAX;
+        let ended = loop {
+            match child.try_wait().expect("a child can be asked") {
+                Some(status) => break status.to_string(),
+                None if Instant::now() > deadline => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    break "it hung".into();
+                }
+                None => thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        drop(noise);
+        String::from_utf8_lossy(&fs::read(&file).unwrap_or_default()).into_owned() + &ended + "\n"
+    }
+}
+
+fn drivers_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers")
+}
+
+/// `None`: the same, apart from what is listed.
+fn difference(name: &str, direct: &str, pooled: &str) -> Option<String> {
+    let listed = |line: &str| DIFFERENT.iter().any(|(d, part, _)| *d == name_of(name) && line.contains(part));
+    let (direct, pooled): (Vec<_>, Vec<_>) = (direct.lines().collect(), pooled.lines().collect());
+    let mut text = String::new();
+    let mut shown = 0;
+    for at in 0..direct.len().max(pooled.len()) {
+        let (left, right) = (direct.get(at), pooled.get(at));
+        if left == right || left.is_some_and(|line| listed(line)) {
+            continue;
+        }
+        shown += 1;
+        if shown > SHOWN_MAX {
+            break;
+        }
+        let cut = |line: Option<&&str>| line.unwrap_or(&"(nothing)").chars().take(400).collect::<String>();
+        text += &format!("  line {}\n    - {}\n    + {}\n", at + 1, cut(left), cut(right));
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// `psycopg_python` is psycopg.
+fn name_of(name: &str) -> &str {
+    name.strip_suffix("_python").unwrap_or(name)
+}
+
+#[test]
+fn every_driver_prints_what_it_prints_on_a_direct_connection() {
+    let only = std::env::var("PGHERD_DRIVERS_ONLY").unwrap_or_default();
+    let wanted: Vec<&Driver> = DRIVERS.iter().filter(|d| d.name.contains(&only)).collect();
+    let setup = Setup::new(&drivers_folder());
+    let stage = Stage::start(&wanted);
+    let queue = Mutex::new(wanted.iter().copied().collect::<VecDeque<_>>());
+    let (wrong, told) = (Mutex::new(String::new()), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| {
+                while let Some(driver) = { queue.lock().expect("nobody panics with it").pop_front() } {
+                    let name = driver.name;
+                    let line = match setup.install(driver.tool) {
+                        Err(why) => format!("SKIPPED {name}: {why}"),
+                        Ok(version) => {
+                            let started = Instant::now();
+                            let direct = stage.run(driver, &setup, false);
+                            let pooled = stage.run(driver, &setup, true);
+                            let took = started.elapsed().as_secs_f32();
+                            let verdict = match difference(name, &direct, &pooled) {
+                                None => format!("{} lines agree", direct.lines().count()),
+                                Some(text) => {
+                                    *wrong.lock().expect("nobody panics with it") +=
+                                        &format!("== {name}\n{text}");
+                                    "DIFFERENT".into()
+                                }
+                            };
+                            format!("{name} ({version}): {verdict}, {took:.1} s")
+                        }
+                    };
+                    told.lock().expect("nobody panics with it").push(line);
+                }
+            });
+        }
+    });
+    // Past the test's own capture: what was skipped is not to be overlooked.
+    let mut terminal = std::io::stderr();
+    for line in told.into_inner().expect("nobody panicked with it") {
+        let _ = writeln!(terminal, "drivers: {line}");
+    }
+    let wrong = wrong.into_inner().expect("nobody panicked with it");
+    let log = stage.endpoint.log();
+    assert!(!log.contains("panicked"), "pgherd panicked:\n{log}");
+    assert!(
+        wrong.is_empty(),
+        "a direct connection (-) and pgherd (+) differ; the whole output is in {}\n{wrong}",
+        setup.folder("output").display()
+    );
+}
