@@ -83,8 +83,8 @@ const PROGRAM_MAX: Duration = Duration::from_secs(150);
 /// Programs at a time: the machine has two cores.
 const LANES: usize = 2;
 
-/// Lines of a difference that are shown.
-const SHOWN_MAX: usize = 30;
+/// Lines of a section that are shown, from its first difference on.
+const SHOWN_MAX: usize = 5;
 
 struct Stage {
     herd: Herd,
@@ -181,23 +181,32 @@ fn drivers_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("drivers")
 }
 
-/// `None`: the same, apart from what is listed.
+/// `None`: the same, apart from what is listed. Section by section: a line more in one says nothing of the next.
 fn difference(name: &str, direct: &str, pooled: &str) -> Option<String> {
     let listed = |line: &str| DIFFERENT.iter().any(|(d, part, _)| *d == name_of(name) && line.contains(part));
-    let (direct, pooled): (Vec<_>, Vec<_>) = (direct.lines().collect(), pooled.lines().collect());
+    let sections = |text: &str| text.split("\n== ").map(str::to_owned).collect::<Vec<_>>();
+    let (direct, pooled) = (sections(direct), sections(pooled));
     let mut text = String::new();
-    let mut shown = 0;
+    // Two programs that fail alike prove nothing.
+    let ended = direct.last().is_some_and(|section| section.ends_with("exit status: 0\n"));
+    if !ended || direct.iter().any(|section| section.contains("!! ")) {
+        text += "  the program fails on the direct connection\n";
+    }
     for at in 0..direct.len().max(pooled.len()) {
-        let (left, right) = (direct.get(at), pooled.get(at));
-        if left == right || left.is_some_and(|line| listed(line)) {
+        let lines = |side: &[String]| {
+            side.get(at).map(|s| s.lines().map(str::to_owned).collect::<Vec<_>>()).unwrap_or_default()
+        };
+        let (left, right) = (lines(&direct), lines(&pooled));
+        let same = left.iter().zip(&right).take_while(|(a, b)| a == b || listed(a)).count();
+        if same == left.len() && same == right.len() {
             continue;
         }
-        shown += 1;
-        if shown > SHOWN_MAX {
-            break;
+        text += &format!("  {}, line {same}\n", left.first().or(right.first()).map_or("", String::as_str));
+        for (sign, side) in [('-', &left), ('+', &right)] {
+            for line in side.iter().skip(same).take(SHOWN_MAX) {
+                text += &format!("    {sign} {}\n", line.chars().take(400).collect::<String>());
+            }
         }
-        let cut = |line: Option<&&str>| line.unwrap_or(&"(nothing)").chars().take(400).collect::<String>();
-        text += &format!("  line {}\n    - {}\n    + {}\n", at + 1, cut(left), cut(right));
     }
     (!text.is_empty()).then_some(text)
 }

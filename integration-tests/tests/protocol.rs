@@ -176,7 +176,6 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
         "its Bind is on its way before the error is known, and another client's statement of that text answers",
     ),
     ("plain", "a failing unnamed Parse leaves none", "which routine of the server says so"),
-    ("plain", "a portal of a DECLAREd cursor", "open: Describe and Execute of an SQL cursor"),
     ("shop", "an error in a fan in a batch", "open: the RowDescription does not precede the error"),
     ("shop", "Query behind an unfinished batch over shards", "open: the Query's ReadyForQuery says T"),
     ("shop", "a failing Query takes the batch before it back", "open: the Query's ReadyForQuery says E"),

@@ -334,6 +334,16 @@ fn settings_are_the_clients_own_as_with_a_server_of_its_own() {
                 ],
             ),
             run(
+                "a style of dates on top of another",
+                &[
+                    "SET DateStyle TO german",
+                    "SET DateStyle TO iso",
+                    "SELECT 1",
+                    "SHOW DateStyle",
+                    "SELECT '02/01/2024'::date",
+                ],
+            ),
+            run(
                 "SET TIME ZONE",
                 &[
                     "SET TIME ZONE 'Asia/Tokyo'",
@@ -548,6 +558,19 @@ fn settings_are_the_clients_own_as_with_a_server_of_its_own() {
                     "DEALLOCATE p",
                     "EXECUTE p (3)",
                     "DEALLOCATE p",
+                ],
+            ),
+            run(
+                "several SQL PREPARE in a transaction, as of pg_dump",
+                &[
+                    "BEGIN",
+                    "PREPARE d1 (int) AS SELECT $1",
+                    "EXECUTE d1(1)",
+                    "PREPARE d2 (text) AS SELECT $1",
+                    "EXECUTE d2('x')",
+                    "COMMIT",
+                    "EXECUTE d1(2)",
+                    "DEALLOCATE ALL",
                 ],
             ),
             run(

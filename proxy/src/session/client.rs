@@ -521,6 +521,11 @@ impl Client {
         false
     }
 
+    /// As a server reported it last.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.told.iter().find(|(n, _)| **n == *name).map(|(_, value)| &**value)
+    }
+
     pub fn has_reports(&self) -> bool {
         !self.reports.is_empty()
     }

@@ -234,8 +234,11 @@ impl Session {
             message::close(&mut link.out, b'P', b"pgherd_prepare");
             message::bind(&mut link.out, b"pgherd_prepare", b"", &[], &[], &[]);
             message::execute(&mut link.out, b"pgherd_prepare", 0);
+            // The transaction may come to prepare another one.
+            message::close(&mut link.out, b'P', b"pgherd_prepare");
             link.server.state.unnamed = None;
             link.expects.push_back(Expect::Own { prepares: Some(prepared.id) });
+            link.expects.push_back(Expect::CloseQuiet);
             return name;
         }
         message::parse(&mut link.out, name.as_bytes(), prepared.text(), &prepared.types);
@@ -549,6 +552,19 @@ impl Session {
         self.worker.intern(&reading, tail, parse)
     }
 
+    /// Where a portal may be that no Bind made: DECLARE makes one too, and psycopg describes it. The server knows.
+    fn cursor_link(&self, name: &[u8]) -> Option<usize> {
+        if self.portals.contains_key(name) {
+            return None;
+        }
+        if !self.db.sharded {
+            return (self.links.len() == 1).then_some(0);
+        }
+        let shard = *self.cursors.get(std::str::from_utf8(name).ok()?)?;
+        let index = self.links.iter().position(|l| l.shard == shard)?;
+        self.links.iter().enumerate().all(|(i, l)| i == index || l.quiet()).then_some(index)
+    }
+
     /// The client knows the statement's columns from before a change of the schema.
     pub(super) fn description_is_old(&self, prepared: &Prepared) -> bool {
         !self.client.described.is_empty()
@@ -646,6 +662,11 @@ impl Session {
             self.pending.push(Pending::Describe { prepared, named: !name.is_empty() });
             return Ok(());
         }
+        if let Some(index) = self.cursor_link(name) {
+            self.flush_pending(Some(index)).await?;
+            self.send_describe_portal(index, name);
+            return Ok(());
+        }
         let Some(portal) = self.portals.get_mut(name) else {
             let name = String::from_utf8_lossy(name).into_owned();
             return self
@@ -679,6 +700,14 @@ impl Session {
         }
         let mut fields = pgherd_wire::frame::Fields::new(body);
         let (Ok(name), Ok(rows)) = (fields.cstr(), fields.u32()) else { return self.malformed().await };
+        if let Some(index) = self.cursor_link(name) {
+            if let Some(report) = self.refuses_statements() {
+                return self.batch_error(report).await;
+            }
+            self.flush_pending(Some(index)).await?;
+            self.send_execute(index, name, rows, false, false);
+            return Ok(());
+        }
         let Some(portal) = self.portals.get(name).cloned() else {
             let name = String::from_utf8_lossy(name).into_owned();
             return self
@@ -810,6 +839,14 @@ impl Session {
                 None => Undo::Nothing,
             };
             self.reply(message::CLOSE_COMPLETE, undo);
+            return Ok(());
+        }
+        if let Some(index) = self.cursor_link(name) {
+            self.flush_pending(Some(index)).await?;
+            let link = &mut self.links[index];
+            message::close(&mut link.out, b'P', name);
+            link.expects.push_back(Expect::Close);
+            link.unsynced = true;
             return Ok(());
         }
         match self.portals.remove(name) {

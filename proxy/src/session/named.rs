@@ -135,6 +135,8 @@ impl Session {
                 message::close(&mut link.out, b'P', b"pgherd_prepare");
                 message::bind(&mut link.out, b"pgherd_prepare", b"", &[], &[], &[]);
                 message::execute(&mut link.out, b"pgherd_prepare", 0);
+                // The transaction may come to prepare another one.
+                message::close(&mut link.out, b'P', b"pgherd_prepare");
                 link.server.state.unnamed = None;
             }
             None => message::parse(&mut link.out, name.as_bytes(), prepared.text(), &prepared.types),

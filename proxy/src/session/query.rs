@@ -649,7 +649,8 @@ fn copy_among_others(text: &str, shard: Option<ShardId>) -> Option<Report> {
 /// A string that changes what the session remembers of its settings and statements. With COPY in it, it is a server's as a
 /// whole all the same: its data passes between the answers.
 fn remembered(sql: &str, statements: &[Statement]) -> bool {
-    let told = |s: &Statement| matches!(s.template.kind, Kind::Set(_) | Kind::DiscardAll | Kind::Deallocate(_));
+    let told =
+        |s: &Statement| matches!(s.template.kind, Kind::Set(_) | Kind::DiscardAll | Kind::Deallocate(_));
     (super::named::names(statements) || statements.iter().any(told))
         && !statements.iter().any(|s| first_word_is(text_of(sql, s), "copy"))
 }

@@ -156,6 +156,10 @@ impl Settings {
             if same && !(roles_differ && rank(name) > 0) {
                 continue;
             }
+            if &**name == "datestyle" && known.get(name).is_some() {
+                // 'ISO' leaves the order of day and month as it was: as the last client had it.
+                sql.push_str("RESET \"datestyle\";");
+            }
             match (&**name, value) {
                 ("timezone", Value::Sql(v)) => sql.push_str(&format!("SET TIME ZONE {v};")),
                 ("session_authorization", Value::Sql(v)) => {
@@ -274,6 +278,12 @@ mod tests {
             ("nothing differs", settings(&[("a", "1")]), Some(settings(&[("a", "1")])), ""),
             ("one more", settings(&[("a", "1")]), Some(settings(&[])), "SET \"a\" TO 1;"),
             ("one less", settings(&[]), Some(settings(&[("a", "1")])), "RESET \"a\";"),
+            (
+                "a value that only says a part",
+                settings(&[("datestyle", "ISO")]),
+                Some(settings(&[("datestyle", "German")])),
+                "RESET \"datestyle\";SET \"datestyle\" TO ISO;",
+            ),
             ("another value", settings(&[("a", "2")]), Some(settings(&[("a", "1")])), "SET \"a\" TO 2;"),
             (
                 "a custom name keeps its two parts",

@@ -813,8 +813,14 @@ impl Session {
             }
         }
         if result.is_ok() {
-            let next = Arc::new(self.settings.after(statement, &self.startup));
-            self.settings = next;
+            let mut next = self.settings.after(statement, &self.startup);
+            if matches!(statement, SetStatement::Set { name, value: Some(_) } if name == "datestyle")
+                && let Some(whole) = self.client.parameter("DateStyle")
+            {
+                // A part of it may be as it was: on another server it would be that server's.
+                next.put("datestyle", Value::Raw(whole.into()));
+            }
+            self.settings = Arc::new(next);
             match &mut self.block {
                 Some(block) => block.settings_changed = true,
                 None => {
