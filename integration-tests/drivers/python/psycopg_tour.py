@@ -446,7 +446,8 @@ def session_things():
         c.execute("DISCARD ALL")
         attempt("discarded", lambda: c.execute("SELECT * FROM mine"))
         c.execute("CREATE SEQUENCE IF NOT EXISTS ticks")
-        show(c.execute("SELECT nextval('ticks'), currval('ticks'), lastval()").fetchone())
+        with c.transaction():
+            show(c.execute("SELECT nextval('ticks')").fetchone(), c.execute("SELECT currval('ticks'), lastval()").fetchone())
         show(c.execute("SELECT set_config('tour.key', 'value', false)").fetchone())
         show(c.execute("SELECT current_setting('tour.key')").fetchone(),
              other.execute("SELECT current_setting('tour.key', true)").fetchone()[0] or None)

@@ -100,8 +100,8 @@ def synchronous():
                 show(level, k.scalar(text("SHOW transaction_isolation")), k.get_isolation_level())
         failing("division", lambda: c.execute(text("SELECT 1/0")))
         c.rollback()
-        failing("missing", lambda: c.execution_options(stream_results=False).execute(text("SELECT * FROM not_there")))
-        c.rollback()
+        with engine.connect() as k:
+            failing("missing", lambda: k.execute(text("SELECT * FROM not_there")))
         show(c.execute(text("SELECT CAST(:a AS int) + CAST(:b AS int)"), dict(a=1, b=2)).scalar())
     inspector = sa.inspect(engine)
     for table in sorted(inspector.get_table_names()):
