@@ -83,6 +83,59 @@ pub struct TableFacts {
     pub columns: Vec<ColumnFacts>,
     /// Columns of the primary key; empty when there is none.
     pub primary_key: Vec<String>,
+    /// Of sharded and reference tables only.
+    pub behind: Vec<Behind>,
+    /// Unique and exclusion constraints (and unique indexes) that hold on each shard by itself: the sharding key is not among
+    /// the columns that they compare for equality.
+    pub by_shard: Vec<String>,
+}
+
+/// What PostgreSQL does for a table besides what the statement says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Behind {
+    Trigger(TriggerFacts),
+    Rule {
+        name: String,
+        on: Vec<Event>,
+    },
+    /// `text`: its conditions, as the server prints them. `beyond`: they read a relation that is not a reference table.
+    Policy {
+        name: String,
+        text: String,
+        beyond: bool,
+    },
+    /// A function of the users' that a default, a check or an index calls.
+    Calls {
+        function: String,
+    },
+    /// Another configured table with a foreign key to this one. `acts`: it follows a DELETE or UPDATE here.
+    Cascade {
+        table: usize,
+        acts: bool,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TriggerFacts {
+    pub name: String,
+    pub on: Vec<Event>,
+    /// It gets the row before it is stored, and may change it.
+    pub before_row: bool,
+    pub function: String,
+    /// `None`: not written in PL/pgSQL.
+    pub source: Option<String>,
+    /// Of WHEN; empty when there is none.
+    pub condition: String,
+}
+
+/// What is done to a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    Read,
+    Insert,
+    Update,
+    Delete,
+    Truncate,
 }
 
 #[derive(Debug, Clone, PartialEq)]

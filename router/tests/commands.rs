@@ -106,6 +106,12 @@ fn ddl_runs_where_its_object_is() {
                 "refused",
             ),
             ("temporary", "CREATE TEMP TABLE x (id int)", first),
+            (
+                "its columns are called as they like",
+                "CREATE TEMP TABLE x (orders int, customers text)",
+                first,
+            ),
+            ("temporary, like a sharded one", "CREATE TEMP TABLE x (LIKE orders)", "refused"),
             ("temporary, of a known name", "CREATE TEMP TABLE orders (id int)", "refused"),
             ("temporary by its schema, of a known name", "CREATE TABLE pg_temp.orders (id int)", "refused"),
             ("a default with code behind it", "CREATE TABLE x (id int DEFAULT refund())", "refused"),

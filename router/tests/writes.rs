@@ -3,7 +3,203 @@
 mod house;
 
 use house::{check, herd, plan_with};
+use pgherd_router::Topology;
 use pgherd_router::plan::Params;
+use pgherd_router::topology::{Behind, Event, TriggerFacts};
+
+/// customers, orders and countries with something behind them.
+fn with_behind(table: &str, behind: Behind) -> Topology {
+    let mut topology = herd();
+    let index = topology.tables.iter().position(|known| known.name == table).expect(table);
+    topology.facts.tables.get_mut(&index).expect("facts").behind.push(behind);
+    topology
+}
+
+fn trigger(on: &[Event], before_row: bool, source: Option<&str>, condition: &str) -> Behind {
+    Behind::Trigger(TriggerFacts {
+        name: "t".into(),
+        on: on.into(),
+        before_row,
+        function: "f".into(),
+        source: source.map(str::to_owned),
+        condition: condition.into(),
+    })
+}
+
+/// A trigger on a sharded table filled itself by counting its own shard's rows, another moved rows to keys of other shards;
+/// a rule and a policy looked at one shard's rows. All of them were run where the statement happened to be sent.
+#[test]
+fn what_stands_behind_a_table_is_refused_unless_its_text_is_harmless() {
+    use Event::{Delete, Insert, Truncate, Update};
+    let alone = "refused 0A000 cannot run this statement over several shards...";
+    let never = "refused 0A000 cannot use table \"orders\" with trigger \"t\" in a sharded database...";
+    let stamp = "BEGIN NEW.paid := lower(NEW.id::text) <> ''; RETURN NEW; END";
+    let insert = "INSERT INTO orders (customer_id, id) VALUES (2, 1)";
+    let two = "INSERT INTO orders (customer_id, id) VALUES (1, 1), (2, 2)";
+    let both = "split: union...";
+    let row = |source| trigger(&[Insert, Update], true, Some(source), "");
+    let cases: Vec<(&str, Behind, &str, &str)> = vec![
+        ("it sees its row only", row(stamp), two, both),
+        ("it is for other events", trigger(&[Delete], true, None, ""), insert, "one shard: s2"),
+        (
+            "after, and it reaches nothing",
+            trigger(&[Insert], false, Some("BEGIN RETURN r; END"), ""),
+            two,
+            both,
+        ),
+        ("not PL/pgSQL", trigger(&[Insert], false, None, ""), insert, never),
+        ("WHEN calls user code", trigger(&[Insert], false, Some(stamp), "refund(new.id)"), insert, never),
+        ("it names the key", row("BEGIN NEW.customer_id := 1; RETURN NEW; END"), insert, never),
+        ("in quotes", row("BEGIN NEW.\"customer_id\" := 1; RETURN NEW; END"), insert, never),
+        ("another row", row("DECLARE r orders; BEGIN RETURN r; END"), insert, never),
+        ("NEW as a whole", row("BEGIN NEW := jsonb_populate_record(NEW, x); RETURN NEW; END"), insert, never),
+        ("NEW under another name", row("DECLARE n ALIAS FOR new; BEGIN RETURN NEW; END"), insert, never),
+        ("NEW as a target", row("BEGIN SELECT 1, 2 INTO NEW; RETURN NEW; END"), insert, never),
+        (
+            "skips the row",
+            row("BEGIN IF NEW.id IS NULL THEN RETURN NULL; END IF; RETURN NEW; END"),
+            two,
+            both,
+        ),
+        (
+            "each its own moment",
+            row("BEGIN NEW.id := extract(epoch from now()); RETURN NEW; END"),
+            two,
+            alone,
+        ),
+        (
+            "one moment",
+            row("BEGIN NEW.id := extract(epoch from now()); RETURN NEW; END"),
+            insert,
+            "one shard: s2",
+        ),
+        ("each row its own", row("BEGIN NEW.id := random(); RETURN NEW; END"), two, both),
+        ("a string with a moment", row("BEGIN NEW.paid := 'now' < 'x'; RETURN NEW; END"), two, alone),
+        ("who", row("BEGIN NEW.paid := current_user = 'x'; RETURN NEW; END"), two, both),
+        ("a client's setting", row("BEGIN NEW.id := current_setting('my.x'); RETURN NEW; END"), two, both),
+        ("a server's setting", row("BEGIN NEW.id := current_setting('port'); RETURN NEW; END"), two, alone),
+        ("nobody knows the function", row("BEGIN NEW.id := f(1); RETURN NEW; END"), two, alone),
+        ("an update", row("BEGIN NEW.customer_id := 1; RETURN NEW; END"), "UPDATE orders SET id = 1", never),
+        (
+            "ON CONFLICT DO UPDATE is an update",
+            trigger(&[Update], false, None, ""),
+            "INSERT INTO orders (customer_id, id) VALUES (2, 1) ON CONFLICT (customer_id) DO UPDATE SET id = 1",
+            never,
+        ),
+        (
+            "COPY",
+            row("BEGIN NEW.customer_id := 1; RETURN NEW; END"),
+            "COPY orders (customer_id) FROM STDIN",
+            never,
+        ),
+        (
+            "COPY, each its own",
+            row("BEGIN NEW.id := f(1); RETURN NEW; END"),
+            "COPY orders (customer_id) FROM STDIN",
+            alone,
+        ),
+        ("TRUNCATE", trigger(&[Truncate], false, None, ""), "TRUNCATE orders", never),
+        ("TRUNCATE of two", trigger(&[Truncate], false, None, ""), "TRUNCATE ONLY customers, orders", never),
+        (
+            "a read",
+            trigger(&[Insert, Update, Delete], true, None, ""),
+            "SELECT * FROM orders",
+            "each of s0, s1, s2, s3: union",
+        ),
+        (
+            "a rule",
+            Behind::Rule { name: "r".into(), on: vec![Delete] },
+            "DELETE FROM orders WHERE customer_id = 2",
+            "refused 0A000 cannot use table \"orders\" with rule \"r\" in a sharded database...",
+        ),
+        ("a rule for others", Behind::Rule { name: "r".into(), on: vec![Delete] }, insert, "one shard: s2"),
+        (
+            "a default's function",
+            Behind::Calls { function: "refund".into() },
+            insert,
+            "refused 0A000 cannot call...",
+        ),
+        ("a harmless one", Behind::Calls { function: "vat".into() }, insert, "one shard: s2"),
+    ];
+    for (why, behind, sql, expected) in cases {
+        check(&with_behind("orders", behind), &[(why, sql, expected)]);
+    }
+    let policy = |text: &str, beyond| Behind::Policy { name: "p".into(), text: text.into(), beyond };
+    let hidden = "refused 0A000 cannot use table \"orders\" with policy \"p\" in a sharded database...";
+    let each = "each of s0, s1, s2, s3: union";
+    let cases = [
+        ("the row and who asks", policy("(owner = CURRENT_USER)", false), "SELECT * FROM orders", each),
+        (
+            "a client's setting",
+            policy("(id = (current_setting('a.b'::text))::bigint)", false),
+            "SELECT * FROM orders",
+            each,
+        ),
+        ("when", policy("(at < now())", false), "SELECT * FROM orders", alone),
+        (
+            "when, by key",
+            policy("(at < now())", false),
+            "SELECT * FROM orders WHERE customer_id = 2",
+            "one shard: s2",
+        ),
+        (
+            "other rows",
+            policy("(id IN ( SELECT a.b FROM a))", true),
+            "SELECT * FROM orders WHERE customer_id = 2",
+            hidden,
+        ),
+        (
+            "other rows, in a join",
+            policy("true", true),
+            "SELECT * FROM customers c JOIN orders o ON o.customer_id = c.id",
+            hidden,
+        ),
+        (
+            "a copied table's rows",
+            policy("(id IN ( SELECT c.n FROM countries c))", false),
+            "SELECT * FROM orders",
+            each,
+        ),
+        ("user code", policy("refund(id)", false), "DELETE FROM orders WHERE customer_id = 2", hidden),
+        ("a write", policy("true", true), insert, hidden),
+        ("COPY TO", policy("true", true), "COPY orders TO STDOUT", hidden),
+    ];
+    for (why, behind, sql, expected) in cases {
+        check(&with_behind("orders", behind), &[(why, sql, expected)]);
+    }
+    // A foreign key that acts on orders has their triggers run.
+    let mut cascade = with_behind("orders", trigger(&[Delete], false, None, ""));
+    cascade.facts.tables.get_mut(&0).expect("customers").behind =
+        vec![Behind::Cascade { table: 1, acts: true }, Behind::Cascade { table: 0, acts: true }];
+    check(
+        &cascade,
+        &[
+            ("a cascade", "DELETE FROM customers WHERE id = 2", never),
+            ("no cascade", "INSERT INTO customers (id, since) VALUES (2, NULL)", "one shard: s2"),
+        ],
+    );
+    // Copies of a reference table must stay equal.
+    let insert = "INSERT INTO countries VALUES ('a', 'b', NULL)";
+    let copies = "refused 0A000 cannot use table \"countries\" with trigger \"t\" in a sharded database...";
+    let cases = [
+        (
+            "same everywhere",
+            row("BEGIN NEW.name := upper(NEW.code); RETURN NEW; END"),
+            "each of s0, s1, s2, s3: one counts...",
+        ),
+        ("when", row("BEGIN NEW.added := now(); RETURN NEW; END"), copies),
+        ("random", row("BEGIN NEW.name := random(); RETURN NEW; END"), copies),
+        (
+            "its condition",
+            trigger(&[Insert], true, Some("BEGIN RETURN NULL; END"), "(random() < 0.5)"),
+            copies,
+        ),
+        ("user code", trigger(&[Insert], true, Some("BEGIN PERFORM refund(); RETURN NEW; END"), ""), copies),
+    ];
+    for (why, behind, expected) in cases {
+        check(&with_behind("countries", behind), &[(why, insert, expected)]);
+    }
+}
 
 #[test]
 fn an_update_or_delete_by_key_goes_to_its_shard_and_others_to_all() {

@@ -2,9 +2,11 @@
 //!
 //! Invariant: what is not found is absent, and the router refuses what would depend on it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use pgherd_router::topology::{ColumnFacts, Facts, Placement, TableFacts};
+use pgherd_router::topology::{
+    Behind, ColumnFacts, Event, Facts, Placement, Table, TableFacts, TriggerFacts,
+};
 
 use super::Problem;
 use crate::database::Database;
@@ -33,7 +35,8 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
         .map(|(i, t)| {
             let schema = t.schema.as_ref().map_or("NULL".into(), |s| literal(s));
             let spread = !matches!(t.placement, Placement::Single(_));
-            format!("({i}, {schema}::text, {}::text, {spread})", literal(&t.name))
+            let copied = matches!(t.placement, Placement::Reference);
+            format!("({i}, {schema}::text, {}::text, {spread}, {copied})", literal(&t.name))
         })
         .collect();
     if wanted.is_empty() {
@@ -41,8 +44,8 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
     }
     // A table without a configured schema may stand in any schema of the application; "public" comes first.
     let wanted = format!(
-        "WITH wanted (i, schema, name, spread) AS (VALUES {}),
-         found AS (SELECT DISTINCT ON (w.i) w.i, w.spread, c.oid, n.nspname
+        "WITH wanted (i, schema, name, spread, copied) AS (VALUES {}),
+         found AS (SELECT DISTINCT ON (w.i) w.i, w.spread, w.copied, c.oid, n.nspname
                    FROM wanted w JOIN pg_catalog.pg_class c ON c.relname = w.name AND c.relkind IN ('r', 'p')
                    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                    WHERE (w.schema IS NULL AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd') AND n.nspname !~ '^pg_')
@@ -78,11 +81,10 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
             return Err("a column's facts cannot be read".into());
         };
         let flag = |n: usize| flags.get(n).and_then(|f| f.as_deref()) == Some("t");
-        let table = facts.tables.entry(i.parse()?).or_insert_with(|| TableFacts {
-            schema: schema.clone(),
-            columns: Vec::new(),
-            primary_key: Vec::new(),
-        });
+        let table = facts
+            .tables
+            .entry(i.parse()?)
+            .or_insert_with(|| TableFacts { schema: schema.clone(), ..TableFacts::default() });
         table.columns.push(ColumnFacts {
             name: name.clone(),
             type_oid: oid.parse()?,
@@ -157,6 +159,9 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
         facts.derived_relations.insert(name);
     }
 
+    behind(&wanted, &mut facts, catalogs).await?;
+    by_shard(&wanted, &tables, &mut facts, catalogs).await?;
+
     // An aggregate is what its functions are; a body in SQL-standard form has no source.
     let functions = "
          SELECT p.proname, concat_ws(' ',
@@ -178,6 +183,169 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
         }
     }
     Ok(facts)
+}
+
+/// What PostgreSQL does for sharded and reference tables unseen. Internal triggers are those of foreign keys; PostgreSQL's own
+/// trigger functions (tsvector_update_trigger, suppress_redundant_updates_trigger) see nothing but their row.
+async fn behind(wanted: &str, facts: &mut Facts, catalogs: &mut impl Catalogs) -> Result<(), Problem> {
+    let members = format!(
+        "WITH RECURSIVE {},
+         members (i, oid) AS (
+             SELECT i, oid FROM found WHERE spread
+             UNION SELECT m.i, h.inhrelid FROM members m JOIN pg_catalog.pg_inherits h ON h.inhparent = m.oid)",
+        wanted.trim_start_matches("WITH ")
+    );
+    let mut add = |i: &str, found: Behind| -> Result<(), Problem> {
+        if let Some(table) = facts.tables.get_mut(&i.parse()?) {
+            table.behind.push(found);
+        }
+        Ok(())
+    };
+    let unread = || Problem::from("a row of the servers' catalogs cannot be read");
+
+    let triggers = format!(
+        "{members}
+         SELECT DISTINCT m.i, t.tgname, t.tgtype, p.proname, CASE l.lanname WHEN 'plpgsql' THEN p.prosrc END,
+                COALESCE(substring(pg_catalog.pg_get_triggerdef(t.oid) FROM ' WHEN \\((.*)\\) EXECUTE (?:FUNCTION|PROCEDURE) '), '')
+         FROM members m JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+         JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+         WHERE p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace OR t.tgqual IS NOT NULL
+         ORDER BY m.i, t.tgname"
+    );
+    for row in catalogs.rows(&triggers).await? {
+        let Ok([Some(i), Some(name), Some(bits), Some(function), source, Some(condition)]) =
+            <[Option<String>; 6]>::try_from(row)
+        else {
+            return Err(unread());
+        };
+        // pg_trigger.h, TRIGGER_TYPE_*
+        let bits: u16 = bits.parse()?;
+        let events = [(4, Event::Insert), (8, Event::Delete), (16, Event::Update), (32, Event::Truncate)];
+        let on = events.into_iter().filter(|(bit, _)| bits & bit != 0).map(|(_, event)| event).collect();
+        let before_row = bits & 1 != 0 && bits & 2 != 0;
+        add(&i, Behind::Trigger(TriggerFacts { name, on, before_row, function, source, condition }))?;
+    }
+
+    let rules = format!(
+        "{members}
+         SELECT DISTINCT m.i, r.rulename, r.ev_type FROM members m
+         JOIN pg_catalog.pg_rewrite r ON r.ev_class = m.oid AND r.ev_type <> '1' AND r.ev_enabled <> 'D' ORDER BY m.i, r.rulename"
+    );
+    for row in catalogs.rows(&rules).await? {
+        let Ok([Some(i), Some(name), Some(event)]) = <[Option<String>; 3]>::try_from(row) else {
+            return Err(unread());
+        };
+        let on = match event.as_str() {
+            "2" => Event::Update,
+            "3" => Event::Insert,
+            _ => Event::Delete,
+        };
+        add(&i, Behind::Rule { name, on: vec![on] })?;
+    }
+
+    let policies = format!(
+        "{members}
+         SELECT f.i, p.polname,
+                concat_ws(' AND ', pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)),
+                EXISTS (SELECT FROM pg_catalog.pg_depend d
+                        WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND d.objid = p.oid
+                          AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> p.polrelid
+                          AND d.refobjid NOT IN (SELECT oid FROM found WHERE copied))
+         FROM found f JOIN pg_catalog.pg_class c ON c.oid = f.oid AND c.relrowsecurity AND f.spread
+         JOIN pg_catalog.pg_policy p ON p.polrelid = f.oid ORDER BY f.i, p.polname"
+    );
+    for row in catalogs.rows(&policies).await? {
+        let Ok([Some(i), Some(name), Some(text), Some(beyond)]) = <[Option<String>; 4]>::try_from(row) else {
+            return Err(unread());
+        };
+        add(&i, Behind::Policy { name, text, beyond: beyond == "t" })?;
+    }
+
+    let calls = format!(
+        "{members},
+         code (rel, class, oid) AS (
+             SELECT adrelid, 'pg_catalog.pg_attrdef'::regclass, oid FROM pg_catalog.pg_attrdef
+             UNION ALL SELECT conrelid, 'pg_catalog.pg_constraint'::regclass, oid FROM pg_catalog.pg_constraint WHERE contype = 'c'
+             UNION ALL SELECT a.attrelid, 'pg_catalog.pg_constraint'::regclass, k.oid
+                       FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_constraint k ON k.contypid = a.atttypid
+             UNION ALL SELECT indrelid, 'pg_catalog.pg_class'::regclass, indexrelid FROM pg_catalog.pg_index)
+         SELECT DISTINCT m.i, p.proname FROM members m JOIN code c ON c.rel = m.oid
+         JOIN pg_catalog.pg_depend d ON d.classid = c.class AND d.objid = c.oid AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+         JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid ORDER BY m.i, p.proname"
+    );
+    for (i, function) in pairs(catalogs.rows(&calls).await?)? {
+        add(&i, Behind::Calls { function })?;
+    }
+
+    let cascades = format!(
+        "{members}
+         SELECT own.i, other.i, bool_or(k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))
+         FROM pg_catalog.pg_constraint k JOIN members own ON own.oid = k.confrelid JOIN members other ON other.oid = k.conrelid
+         WHERE k.contype = 'f' GROUP BY own.i, other.i ORDER BY own.i, other.i"
+    );
+    for row in catalogs.rows(&cascades).await? {
+        let Ok([Some(i), Some(table), Some(acts)]) = <[Option<String>; 3]>::try_from(row) else {
+            return Err(unread());
+        };
+        add(&i, Behind::Cascade { table: table.parse()?, acts: acts == "t" })?;
+    }
+    Ok(())
+}
+
+/// Constraints of sharded tables that no shard can keep for the others.
+async fn by_shard(
+    wanted: &str,
+    tables: &[Table],
+    facts: &mut Facts,
+    catalogs: &mut impl Catalogs,
+) -> Result<(), Problem> {
+    // A row for each column that is compared for equality; an expression has no column.
+    let sql = format!(
+        "{wanted}
+         SELECT f.i, CASE WHEN x.indisexclusion THEN 'exclusion' ELSE 'unique' END, c.relname,
+                CASE WHEN o.oprname IS NULL OR o.oprname = '=' THEN a.attname END
+         FROM found f JOIN pg_catalog.pg_index x ON x.indrelid = f.oid AND (x.indisunique OR x.indisexclusion) AND f.spread AND NOT f.copied
+         JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
+         LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = x.indexrelid AND k.contype = 'x'
+         CROSS JOIN LATERAL unnest(x.indkey::pg_catalog.int2[]) WITH ORDINALITY AS n (attnum, place)
+         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = f.oid AND a.attnum = n.attnum AND n.attnum > 0
+         LEFT JOIN pg_catalog.pg_operator o ON o.oid = k.conexclop[n.place]
+         WHERE n.place <= x.indnkeyatts ORDER BY f.i, c.relname"
+    );
+    let mut found: BTreeMap<(usize, String), Vec<String>> = BTreeMap::new();
+    for row in catalogs.rows(&sql).await? {
+        let Ok([Some(i), Some(kind), Some(name), column]) = <[Option<String>; 4]>::try_from(row) else {
+            return Err("a row of the servers' catalogs cannot be read".into());
+        };
+        found.entry((i.parse()?, format!("{kind} constraint \"{name}\""))).or_default().extend(column);
+    }
+    for ((i, name), columns) in found {
+        let kept = match tables.get(i).map(|table| &table.placement) {
+            Some(Placement::Sharded { key, .. }) => key.iter().all(|key| columns.contains(key)),
+            _ => true,
+        };
+        if let (false, Some(table)) = (kept, facts.tables.get_mut(&i)) {
+            table.by_shard.push(name);
+        }
+    }
+    Ok(())
+}
+
+/// Says once what the operator may not expect: the constraints of `new` that were not in `old`.
+pub fn warn(db: &Database, old: &Facts, new: &Facts) {
+    let tables = db.tables();
+    for (i, table) in new.tables.iter().filter(|(_, table)| !table.by_shard.is_empty()) {
+        if old.tables.get(i).is_some_and(|old| old.by_shard == table.by_shard) {
+            continue;
+        }
+        let name = tables.get(*i).map_or("", |table| table.name.as_str());
+        tracing::warn!(
+            database = %db.name,
+            table = name,
+            constraints = %table.by_shard.join(", "),
+            "holds on each shard by itself: the sharding key is not in it"
+        );
+    }
 }
 
 fn pairs(rows: Vec<Vec<Option<String>>>) -> Result<Vec<(String, String)>, Problem> {
@@ -205,6 +373,8 @@ const REACHES: &[&str] = &[
     "lock",
     "merge",
     "nextval",
+    "notify",
+    "pg_notify",
     "query_to_xml",
     "query_to_xml_and_xmlschema",
     "query_to_xmlschema",

@@ -204,6 +204,7 @@ async fn start(shards: &mut Shards) -> Result<(), Problem> {
     let db = shards.db.clone();
     let placement = catalog::bootstrap(shards).await?;
     let facts = facts::load(&db, shards).await?;
+    facts::warn(&db, &Default::default(), &facts);
     put_in_force(&db, placement, facts);
     db.set_readiness(Readiness::Ready);
     Ok(())
@@ -236,6 +237,7 @@ async fn refresh(shards: &mut Shards) {
     if old.facts == facts {
         return;
     }
+    facts::warn(&db, &old.facts, &facts);
     db.set_topology(Topology { facts, version: next_version(), ..(*old).clone() });
 }
 

@@ -213,7 +213,7 @@ fn only_reads(tokens: &[Token]) -> bool {
 }
 
 /// Words that may stand before a parenthesis without being a call.
-fn is_syntax(word: &str) -> bool {
+pub(super) fn is_syntax(word: &str) -> bool {
     matches!(
         word,
         "in" | "any"

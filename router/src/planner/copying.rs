@@ -2,6 +2,7 @@
 //!
 //! Invariant: an option that is not understood refuses a COPY of a sharded table: rows could be read wrong.
 
+use super::behind::behind;
 use super::classify::{Draft, inner, string};
 use super::names::{self, FIRST, Relation, sharding};
 use super::reader::Reader;
@@ -10,7 +11,7 @@ use super::route::Route;
 use crate::lexer::{Token, TokenKind};
 use crate::plan::{CopyFormat, CopyPlan, CopyRows, Kind, LiteralKind};
 use crate::refusal::Refusal;
-use crate::topology::{ShardId, TableFacts, Topology};
+use crate::topology::{Event, ShardId, TableFacts, Topology};
 
 #[derive(Debug, PartialEq, Clone, Copy)]
 enum Direction {
@@ -63,6 +64,12 @@ fn read(topology: &Topology, tokens: &[Token]) -> Result<Draft, Refusal> {
     }
     let mut options = Options::read(&mut reader, binary)?;
     let is_reference = matches!(relation, Relation::Reference(_));
+    let event = if direction == Direction::From { Event::Insert } else { Event::Read };
+    if let Some(reason) = behind(topology, table, event)?
+        && !(is_reference && event == Event::Read)
+    {
+        return Err(not_proven(reason));
+    }
     if direction == Direction::To {
         let header = options.header && options.format != CopyFormat::Binary;
         let mut draft = match is_reference {

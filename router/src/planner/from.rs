@@ -10,6 +10,7 @@ use super::constant::same_family;
 use super::names::{self, Relation, sharding};
 use super::query::{Seen, Walk, qualified, unclear};
 use super::scope::{Item, Scope};
+use crate::topology::Event;
 
 /// Whose rows a join's condition decides about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,6 +249,9 @@ impl Walk<'_> {
 
     fn table(&mut self, name: &ObjectName, alias: Option<&TableAlias>, names: &mut Scope<'_>) -> Seen {
         let relation = self.relation(name, Some(names))?;
+        if let Relation::Sharded(table) | Relation::Reference(table) = relation {
+            self.behind(table, Event::Read)?;
+        }
         self.item(name, relation, alias, names)
     }
 

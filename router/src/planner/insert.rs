@@ -22,7 +22,7 @@ use super::refuse::{key_missing, no_such_relation, not_proven, sequence, uneven_
 use super::scope::{Item, Scope};
 use super::write::InsertParts;
 use crate::lexer::{Token, TokenKind};
-use crate::topology::ColumnFacts;
+use crate::topology::{ColumnFacts, Event};
 
 /// 0-based; the protocol counts parameters in 16 bits.
 const PARAM_MAX: usize = u16::MAX as usize - 1;
@@ -63,6 +63,7 @@ impl Walk<'_> {
     pub fn insert_sharded(mut self, insert: &Insert, table: usize, tokens: &[Token]) -> Seen<Inserted> {
         let parts = InsertParts::of(insert)?;
         self.found.writes = true;
+        self.behind(table, Event::Insert)?;
         let facts = self.topology.facts.tables.get(&table);
         let name = &self.topology.tables[table].name;
         let Some((distribution, key)) = sharding(self.topology, table) else { return unclear("the table") };

@@ -17,6 +17,7 @@
 //!
 //! Start reading at [`Cache::analyze`] and [`template`].
 
+mod behind;
 mod classify;
 mod constant;
 mod copying;

@@ -37,6 +37,15 @@ pub(super) fn user_code(what: &str) -> Refusal {
     )
 }
 
+/// `kind`: trigger, rule, policy.
+pub(super) fn behind(kind: &str, name: &str, table: &str, reason: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("cannot use table \"{table}\" with {kind} \"{name}\" in a sharded database"),
+        reason,
+        format!("Drop the {kind}, or do its work in statements of the application's own."),
+    )
+}
+
 pub(super) fn key_update(column: &str, table: &str) -> Refusal {
     Refusal::unsupported(
         format!("cannot update sharding key \"{column}\" of table \"{table}\""),

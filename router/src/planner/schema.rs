@@ -3,6 +3,7 @@
 //! Invariant: the text is never changed; only its place is decided. A command that would make a sharded or reference table
 //! differ between shards, or promise what one shard cannot keep, is refused.
 
+use super::behind::behind;
 use super::classify::{Draft, calls_user_code, spread_or_user};
 use super::names::{self, FIRST, Relation, sharding};
 use super::reader::{Name, Reader};
@@ -11,7 +12,7 @@ use super::route::Route;
 use crate::lexer::{Token, TokenKind};
 use crate::plan::SessionEffect;
 use crate::refusal::Refusal;
-use crate::topology::{ShardId, Topology};
+use crate::topology::{Event, ShardId, Topology};
 
 /// Where a command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +121,8 @@ fn place_of(topology: &Topology, tokens: &[Token], notices: &mut Vec<String>) ->
         "drop" => drop(topology, reader),
         "truncate" => {
             reader.accept("table");
-            tables(topology, reader)
+            let place = tables(topology, reader)?;
+            truncated(topology, reader).map(|()| place)
         }
         "lock" => {
             reader.accept("table");
@@ -200,6 +202,24 @@ fn tables(topology: &Topology, mut reader: Reader<'_>) -> Placed {
         reader.parentheses();
         if !reader.accept_symbol(",") {
             return Ok(found.unwrap_or(Place::On(FIRST)));
+        }
+    }
+}
+
+/// The names that `tables` has read: what else TRUNCATE of them would do.
+fn truncated(topology: &Topology, mut reader: Reader<'_>) -> Placed<()> {
+    loop {
+        reader.accept("only");
+        let Some(name) = reader.name() else { return Ok(()) };
+        if let Relation::Sharded(table) | Relation::Reference(table) =
+            names::relation(topology, name.schema, name.name)
+            && let Some(reason) = behind(topology, table, Event::Truncate)?
+        {
+            return Err(ddl(reason));
+        }
+        reader.accept_symbol("*");
+        if !reader.accept_symbol(",") {
+            return Ok(());
         }
     }
 }
@@ -350,7 +370,7 @@ fn create_table(
                 name.name
             )));
         }
-        return untouched(topology, reader.rest());
+        return on_one(topology, reader.rest(), Place::On(FIRST));
     }
     let rest = reader.rest();
     let word = |token: &Token, text: &str| token.kind == TokenKind::Word && token.text == text;
@@ -358,22 +378,7 @@ fn create_table(
         rest.iter().position(|token| ["like", "inherits", "of"].iter().any(|text| word(token, text)));
     let place = named(topology, &name)?;
     if Place::Everywhere != place {
-        // CREATE TABLE x AS SELECT ... FROM sharded; LIKE, INHERITS, PARTITION OF, REFERENCES a table that is spread.
-        let query = rest.iter().position(|token| ["as", "with"].iter().any(|text| word(token, text)));
-        let named_inside = elsewhere.map_or(&[][..], |at| &rest[at..]);
-        if let Some(refusal) = spread_or_user(topology, named_inside) {
-            return Err(refusal);
-        }
-        if let Some(query) = query
-            && rest[query..]
-                .iter()
-                .any(|token| ["select", "table", "values", "execute"].iter().any(|text| word(token, text)))
-            && let Some(refusal) = spread_or_user(topology, &rest[query..])
-        {
-            return Err(refusal);
-        }
-        foreign_keys(topology, None, rest)?;
-        return Ok(place);
+        return on_one(topology, rest, place);
     }
     if reader.word() == Some("as") || rest.iter().any(|token| word(token, "select")) {
         return Err(ddl(
@@ -386,6 +391,28 @@ fn create_table(
         ));
     }
     constraints(topology, &name, rest, notices)?;
+    Ok(place)
+}
+
+/// What follows the name of a new table that is on one shard. Its columns may be called as they like; CREATE TABLE x AS SELECT
+/// ... FROM sharded, LIKE, INHERITS, PARTITION OF and REFERENCES name tables.
+fn on_one(topology: &Topology, rest: &[Token], place: Place) -> Placed {
+    let word = |token: &Token, text: &str| token.kind == TokenKind::Word && token.text == text;
+    let first_of = |words: &[&str]| {
+        rest.iter()
+            .position(|token| words.iter().any(|text| word(token, text)))
+            .map_or(&[][..], |at| &rest[at..])
+    };
+    if let Some(refusal) = spread_or_user(topology, first_of(&["like", "inherits", "of"])) {
+        return Err(refusal);
+    }
+    let query = first_of(&["as", "with"]);
+    if query.iter().any(|token| ["select", "table", "values", "execute"].iter().any(|text| word(token, text)))
+        && let Some(refusal) = spread_or_user(topology, query)
+    {
+        return Err(refusal);
+    }
+    foreign_keys(topology, None, rest)?;
     Ok(place)
 }
 

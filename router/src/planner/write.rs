@@ -6,11 +6,13 @@ use sqlparser::ast::{
     TableAlias, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
 };
 
+use super::behind::behind;
 use super::insert::is_default;
 use super::names::{Relation, sharding};
 use super::query::{Seen, Walk, unclear};
 use super::refuse::key_update;
 use super::scope::Scope;
+use crate::topology::Event;
 
 impl Walk<'_> {
     pub fn update(&mut self, update: &Update, names: &mut Scope<'_>) -> Seen {
@@ -33,7 +35,7 @@ impl Walk<'_> {
         if !optimizer_hints.is_empty() || !order_by.is_empty() {
             return unclear("a clause of UPDATE");
         }
-        let target = self.target(table, names)?;
+        let target = self.target(table, Event::Update, names)?;
         match from {
             None => {}
             Some(UpdateTableFromKind::AfterSet(from)) => {
@@ -70,7 +72,7 @@ impl Walk<'_> {
             return unclear("a clause of DELETE");
         }
         let [table] = from.as_slice() else { return unclear("DELETE from several tables") };
-        self.target(table, names)?;
+        self.target(table, Event::Delete, names)?;
         if let Some(using) = using {
             self.found.against_union("DELETE ... USING would join each shard's rows by itself.");
             self.from(using, names)?;
@@ -89,6 +91,7 @@ impl Walk<'_> {
         let target = match self.relation(parts.table, None)? {
             Relation::Sharded(_) => return unclear("INSERT into a sharded table inside another statement"),
             Relation::Reference(table) => {
+                self.behind(table, Event::Insert)?;
                 self.found.reference_written = true;
                 Some(table)
             }
@@ -111,6 +114,7 @@ impl Walk<'_> {
                 match action {
                     OnConflictAction::DoNothing => Ok(()),
                     OnConflictAction::DoUpdate(update) => {
+                        target.map_or(Ok(()), |table| self.behind(table, Event::Update))?;
                         self.assignments(&update.assignments, target, names)?;
                         self.expressions(update.selection.iter(), names)
                     }
@@ -130,7 +134,7 @@ impl Walk<'_> {
     }
 
     /// The table that is written. `Some`: it is sharded, or a reference table.
-    fn target(&mut self, table: &TableWithJoins, names: &mut Scope<'_>) -> Seen<Option<usize>> {
+    fn target(&mut self, table: &TableWithJoins, event: Event, names: &mut Scope<'_>) -> Seen<Option<usize>> {
         self.found.writes = true;
         let TableWithJoins { relation, joins } = table;
         let TableFactor::Table { name, alias, args: None, sample: None, .. } = relation else {
@@ -143,14 +147,26 @@ impl Walk<'_> {
         let read_before = self.found.reference_read;
         self.item(name, written, alias.as_ref(), names)?;
         match written {
-            Relation::Sharded(table) => Ok(Some(table)),
+            Relation::Sharded(table) => {
+                self.behind(table, event)?;
+                Ok(Some(table))
+            }
             Relation::Reference(table) => {
+                self.behind(table, event)?;
                 self.found.reference_read = read_before;
                 self.found.reference_written = true;
                 Ok(Some(table))
             }
             Relation::On(_) | Relation::Derived | Relation::Ambiguous => Ok(None),
         }
+    }
+
+    /// What else the statement would do to the table, unseen.
+    pub fn behind(&mut self, table: usize, event: Event) -> Seen {
+        if let Some(reason) = behind(self.topology, table, event)? {
+            self.found.against_both(reason);
+        }
+        Ok(())
     }
 
     /// SET: a key never moves.

@@ -48,7 +48,10 @@ pub fn herd() -> Topology {
         if !columns.is_empty() {
             let columns: Vec<ColumnFacts> = columns.iter().map(|column| self::column(column)).collect();
             let primary_key = vec![columns[0].name.clone()];
-            topology.facts.tables.insert(index, TableFacts { schema: "public".into(), columns, primary_key });
+            topology.facts.tables.insert(
+                index,
+                TableFacts { schema: "public".into(), columns, primary_key, ..TableFacts::default() },
+            );
         }
     };
     add("customers", sharded(0, &["id"]), &["id bigint", "name text", "email text", "since timestamptz now"]);
