@@ -154,7 +154,7 @@ impl Card {
         let application_name = match settings.get("application_name") {
             Some(Value::Raw(name)) => name.to_string(),
             Some(Value::Sql(sql)) => sql.trim_matches('\'').replace("''", "'"),
-            None => String::new(),
+            Some(Value::Reset) | None => String::new(),
         };
         let pools = self.pools.borrow();
         Entry {

@@ -24,7 +24,7 @@ const ROWS: &str = include_str!("rows.sql");
 /// Table, distribution, key, types.
 type Sharded = (&'static str, &'static str, &'static [&'static str], &'static [KeyType]);
 
-const SHARDED: [Sharded; 18] = [
+const SHARDED: [Sharded; 21] = [
     ("customers", "customer", &["id"], &[KeyType::BigInt]),
     ("orders", "customer", &["customer_id"], &[KeyType::BigInt]),
     ("lines", "customer", &["customer_id"], &[KeyType::BigInt]),
@@ -43,6 +43,9 @@ const SHARDED: [Sharded; 18] = [
     ("moments", "moment", &["at"], &[KeyType::TimestampTz]),
     ("stamps", "stamp", &["at"], &[KeyType::Timestamp]),
     ("flags", "flag", &["f"], &[KeyType::Boolean]),
+    ("fired", "customer", &["id"], &[KeyType::BigInt]),
+    ("counted", "customer", &["id"], &[KeyType::BigInt]),
+    ("veiled", "customer", &["id"], &[KeyType::BigInt]),
 ];
 const REFERENCE: [&str; 1] = ["countries"];
 /// On the second shard (the first, where there is one only).

@@ -574,8 +574,7 @@ fn same_columns(a: &[u8], b: &[u8]) -> bool {
 
 /// A setting of extra_float_digits under which floats do not survive being text.
 fn low(value: &super::settings::Value) -> bool {
-    let (super::settings::Value::Sql(text) | super::settings::Value::Raw(text)) = value;
-    !text.trim().trim_matches('\'').parse::<i32>().is_ok_and(|digits| digits >= 1)
+    !value.text().trim().trim_matches('\'').parse::<i32>().is_ok_and(|digits| digits >= 1)
 }
 
 /// `UPDATE 2` and `UPDATE 3` are `UPDATE 5`; tags without a count must agree.

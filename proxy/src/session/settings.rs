@@ -19,6 +19,18 @@ pub enum Value {
     Sql(Box<str>),
     /// As in a startup packet: the plain text of the value.
     Raw(Box<str>),
+    /// A custom setting (`my.x`) that was reset: from then on it exists, and is '' where it was NULL. (One that an extension
+    /// knows has its default again.)
+    Reset,
+}
+
+impl Value {
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Sql(text) | Self::Raw(text) => text,
+            Self::Reset => "",
+        }
+    }
 }
 
 /// Settings whose SET cannot fail for a value that a server accepted before, and without which a statement
@@ -60,7 +72,7 @@ impl Settings {
     pub fn reading(&self) -> Vec<u8> {
         let mut reading = Vec::new();
         for (name, value) in self.values.iter().filter(|(name, _)| !UNREAD.contains(&&**name)) {
-            let (Value::Sql(value) | Value::Raw(value)) = value;
+            let value = value.text();
             if &**name == "client_encoding" && is_utf8(value) {
                 continue;
             }
@@ -117,15 +129,19 @@ impl Settings {
                 }
                 match startup.get(name) {
                     Some(value) => next.put(name, value.clone()),
+                    None if is_custom(name) => next.put(name, Value::Reset),
                     None => next.remove(name),
                 }
             }
             SetStatement::ResetAll => {
                 // RESET ALL leaves role and session authorization alone (they are GUC_NO_RESET_ALL).
-                let kept: Vec<_> = next.values.iter().filter(|(n, _)| rank(n) > 0).cloned().collect();
-                next = startup.clone();
-                for (name, value) in kept {
-                    next.put(&name, value);
+                let before = std::mem::replace(&mut next, startup.clone());
+                for (name, value) in before.values {
+                    match rank(&name) {
+                        0 if is_custom(&name) && next.get(&name).is_none() => next.put(&name, Value::Reset),
+                        0 => {}
+                        _ => next.put(&name, value),
+                    }
                 }
             }
         }
@@ -166,6 +182,7 @@ impl Settings {
                     sql.push_str(&format!("SET SESSION AUTHORIZATION {v};"));
                 }
                 ("role", Value::Sql(v)) => sql.push_str(&format!("SET ROLE {v};")),
+                (_, Value::Reset) => sql.push_str(&format!("RESET {};", identifier(name))),
                 (_, Value::Sql(v)) => sql.push_str(&format!("SET {} TO {v};", identifier(name))),
                 (_, Value::Raw(v)) => sql.push_str(&format!(
                     "SELECT pg_catalog.set_config({}, {}, false);",
@@ -184,6 +201,11 @@ impl Settings {
         from.values.iter().all(|(n, v)| self.get(n) == Some(v) || harmless(n))
             && self.values.iter().all(|(n, v)| from.get(n) == Some(v) || harmless(n))
     }
+}
+
+/// `prefix.name`: PostgreSQL takes any, and keeps it for the rest of the session.
+fn is_custom(name: &str) -> bool {
+    name.contains('.')
 }
 
 fn rank(name: &str) -> u8 {
@@ -319,6 +341,23 @@ mod tests {
         assert_eq!(set.sql_from(Some(&startup)), "SET TIME ZONE 'Asia/Tokyo';");
         assert_eq!(set.after(&SetStatement::Reset { name: "timezone".into() }, &startup), startup);
         assert_eq!(set.after(&SetStatement::ResetAll, &startup), startup);
+    }
+
+    /// `current_setting('my.x')` said '' on the server that had run the RESET, and failed on the next one.
+    #[test]
+    fn a_custom_setting_that_was_reset_is_still_there() {
+        let startup = settings(&[("my.y", "'1'")]);
+        let set = |name: &str, value: Option<&str>| SetStatement::Set {
+            name: name.into(),
+            value: value.map(str::to_owned),
+        };
+        let reset = startup.after(&set("my.x", Some("'2'")), &startup).after(&set("my.x", None), &startup);
+        assert_eq!(reset.sql_from(Some(&startup)), "RESET \"my\".\"x\";");
+        assert_eq!(reset.sql_from(Some(&reset)), "");
+        let all = reset.after(&set("my.x", Some("'3'")), &startup).after(&SetStatement::ResetAll, &startup);
+        assert_eq!(all, reset);
+        let own = reset.after(&set("my.y", Some("'3'")), &startup);
+        assert_eq!(own.after(&SetStatement::Reset { name: "my.y".into() }, &startup), reset);
     }
 
     #[test]

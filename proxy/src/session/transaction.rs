@@ -157,7 +157,7 @@ impl Block {
     fn read_only(&self, settings: &Settings) -> bool {
         self.begin.read_only.unwrap_or_else(|| match settings.get("default_transaction_read_only") {
             None => false,
-            Some(Value::Sql(v) | Value::Raw(v)) => ["on", "true", "yes", "1"].iter().any(|t| mentions(v, t)),
+            Some(value) => ["on", "true", "yes", "1"].iter().any(|t| mentions(value.text(), t)),
         })
     }
 

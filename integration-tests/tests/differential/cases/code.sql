@@ -177,3 +177,23 @@ SELECT id, twice("Mixed Case") FROM customers
 ALTER FUNCTION twice(integer) IMMUTABLE
 SELECT id, twice("Mixed Case") FROM customers
 }
+## code that tables brought along
+INSERT INTO fired VALUES (1, 1, 'a'), (2, 2, 'b'), (3, 3, 'c'), (4, NULL, NULL)
+COPY fired FROM STDIN <<< 5\t5\te\n6\t6\tf\n7\t7\tg\n
+UPDATE fired SET t = 'other'
+UPDATE fired SET v = 10 WHERE id = 2
+SELECT * FROM fired
+DELETE FROM fired WHERE v < 4
+INSERT INTO counted VALUES (1, 1)
+INSERT INTO counted VALUES (1, 1), (2, 2), (3, 3)
+COPY counted FROM STDIN <<< 1\t1\n2\t2\n
+UPDATE counted SET v = 1 WHERE id = 1
+DELETE FROM counted WHERE id = 1
+DELETE FROM counted
+SELECT * FROM counted
+INSERT INTO veiled VALUES (1, 1, 'a')
+SELECT * FROM veiled
+SELECT count(*) FROM veiled
+SELECT * FROM veiled WHERE id = 1
+UPDATE veiled SET t = 'x' WHERE id = 1
+COPY veiled TO STDOUT

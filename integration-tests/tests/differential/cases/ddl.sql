@@ -438,3 +438,9 @@ DROP TABLE IF EXISTS t1, nosuch CASCADE
 CREATE TABLE IF NOT EXISTS hollow (id bigint PRIMARY KEY, v integer, t text)
 CREATE TABLE IF NOT EXISTS small (k integer, v text, w bigint)
 }
+{ a column may be called as a sharded table
+CREATE TEMP TABLE zt (customers int, orders text)
+INSERT INTO zt VALUES (1, 'a')
+SELECT customers FROM zt
+DROP TABLE zt
+}

@@ -605,3 +605,18 @@ BEGIN
 SELECT min(t COLLATE "C") = max(t COLLATE "C") FROM hollow WHERE id IN (1)
 ROLLBACK
 }
+## custom settings
+{ once it was there, a setting stays, on every server
+SET my.x TO 'one'
+SELECT id, current_setting('my.x', true) FROM customers WHERE id = 1
+RESET my.x
+SELECT id, current_setting('my.x', true) FROM customers WHERE id = 1
+SELECT id, current_setting('my.x', true) FROM customers WHERE id = 2
+SELECT id, current_setting('my.x', true) FROM customers WHERE id = 3
+SET my.y TO 'two'
+SET my.y TO DEFAULT
+SELECT id, current_setting('my.y') FROM customers WHERE id = 4
+SET my.z TO 'three'
+RESET ALL
+SELECT id, current_setting('my.z') FROM customers WHERE id = 2
+}
