@@ -10,9 +10,9 @@ use crate::*;
 #[test]
 fn clients_are_served_in_the_order_in_which_they_came() {
     let stage = stage();
-    let mut holder = stage.endpoint.login("queue");
+    let mut holder = stage.endpoint.login("order");
     holder.run("BEGIN; DROP TABLE IF EXISTS fifo; CREATE TABLE fifo (at serial, who int); COMMIT");
-    let mut clients: Vec<Wire> = (0..10).map(|_| stage.endpoint.login("queue")).collect();
+    let mut clients: Vec<Wire> = (0..10).map(|_| stage.endpoint.login("order")).collect();
     holder.run("BEGIN");
     holder.run("SELECT 1");
     for (n, client) in clients.iter_mut().enumerate() {
@@ -67,7 +67,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 #[test]
 fn a_client_that_disappears_leaves_no_query_no_lock_and_its_server_to_the_next() {
     let stage = stage();
-    let mut admin = stage.endpoint.login("queue");
+    let mut admin = stage.endpoint.login("leaving");
     admin.run("DROP TABLE IF EXISTS gone; CREATE TABLE gone (a int)");
     drop(admin);
     let ways: [(&str, fn(&mut Wire)); 7] = [
@@ -110,13 +110,13 @@ fn a_client_that_disappears_leaves_no_query_no_lock_and_its_server_to_the_next()
         }),
     ];
     for (why, way) in ways {
-        let mut wire = stage.endpoint.login("queue");
+        let mut wire = stage.endpoint.login("leaving");
         let pid = wire.value("SELECT pg_backend_pid()").expect("a process id");
         way(&mut wire);
         thread::sleep(Duration::from_millis(250));
         drop(wire);
         let begun = Instant::now();
-        let mut next = stage.endpoint.login("queue");
+        let mut next = stage.endpoint.login("leaving");
         assert_eq!(next.value("SELECT count(*) FROM gone").as_deref(), Ok("0"), "{why}");
         assert!(
             begun.elapsed() < Duration::from_secs(7),
@@ -137,19 +137,19 @@ fn a_client_that_disappears_leaves_no_query_no_lock_and_its_server_to_the_next()
 #[test]
 fn a_waiting_client_that_disappears_leaves_the_queue() {
     let stage = stage();
-    let mut holder = stage.endpoint.login("queue");
+    let mut holder = stage.endpoint.login("waiting");
     holder.run("BEGIN");
     holder.run("SELECT 1");
     let leaving: Vec<Wire> = (0..5)
         .map(|_| {
-            let mut wire = stage.endpoint.login("queue");
+            let mut wire = stage.endpoint.login("waiting");
             wire.send(&query("SELECT pg_sleep(3)"));
             wire
         })
         .collect();
     thread::sleep(Duration::from_millis(200));
     drop(leaving);
-    let mut last = stage.endpoint.login("queue");
+    let mut last = stage.endpoint.login("waiting");
     last.send(&query("SELECT 'me'"));
     thread::sleep(Duration::from_millis(200));
     holder.run("COMMIT");
