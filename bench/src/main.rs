@@ -10,6 +10,7 @@
 
 mod cpu;
 mod failure;
+mod instructions;
 mod report;
 mod round;
 mod subjects;
@@ -83,6 +84,10 @@ struct Options {
     /// Count system calls per select-only transaction with strace, instead of measuring time
     #[arg(long)]
     syscalls: bool,
+
+    /// Count pgherd's instructions per select-only transaction with callgrind, instead of measuring time
+    #[arg(long, conflicts_with = "syscalls")]
+    instructions: bool,
 
     /// The program to measure [default: pgherd in the folder of this program]
     #[arg(long)]
@@ -170,7 +175,10 @@ fn main() -> ExitCode {
 
 fn bench(options: &Options) -> Result<(), Failure> {
     let plan = options.plan();
-    let sharded = options.wants(Script::Tpcb) && !options.leaves(Leave::Shards) && !options.syscalls;
+    let sharded = options.wants(Script::Tpcb)
+        && !options.leaves(Leave::Shards)
+        && !options.syscalls
+        && !options.instructions;
 
     // What may be missing is looked for before anything is started.
     let pgherd = Pgherd::find(options.pgherd.as_deref(), options.workers);
@@ -199,6 +207,11 @@ fn bench(options: &Options) -> Result<(), Failure> {
     if let Ok(pgbouncer) = &pgbouncer {
         subjects.push(pgbouncer.start(&herd)?);
     }
+    if options.instructions {
+        let setting = setting(options, &herd, Err("not asked for".into()), pgherd.as_ref())?;
+        let pgherd = pgherd.ok_or_else(|| Failure::NoPgherd("left out by --without".into()))?;
+        return instructions::count(&herd, &pgherd, &plan.loads, &setting);
+    }
     if let Some(pgherd) = pgherd.as_ref().filter(|_| !options.leaves(Leave::Pgherd)) {
         subjects.push(pgherd.start_single(&herd)?);
     }
@@ -211,13 +224,8 @@ fn bench(options: &Options) -> Result<(), Failure> {
         herd.psql(server, "VACUUM ANALYZE; CHECKPOINT;")?;
     }
 
-    let setting = Setting {
-        postgresql: herd.psql(0, "SELECT split_part(current_setting('server_version'), ' ', 1)")?,
-        pgbouncer: pgbouncer.map(|pgbouncer| pgbouncer.version().to_owned()),
-        pgherd: pgherd.map(|pgherd| pgherd.version().to_owned()),
-        workers: options.workers,
-        scale: options.scale,
-    };
+    let pgbouncer = pgbouncer.map(|pgbouncer| pgbouncer.version().to_owned());
+    let setting = setting(options, &herd, pgbouncer, pgherd.as_ref())?;
     if options.syscalls {
         return syscalls::count(&herd, &mut subjects, &plan.loads, &setting);
     }
@@ -226,6 +234,21 @@ fn bench(options: &Options) -> Result<(), Failure> {
     measure(&herd, &mut subjects, &plan, &mut results)?;
     print!("{}", report::markdown(&setting, &plan, &results));
     Ok(())
+}
+
+fn setting(
+    options: &Options,
+    herd: &Herd,
+    pgbouncer: Result<String, String>,
+    pgherd: Option<&Pgherd>,
+) -> Result<Setting, Failure> {
+    Ok(Setting {
+        postgresql: herd.psql(0, "SELECT split_part(current_setting('server_version'), ' ', 1)")?,
+        pgbouncer,
+        pgherd: pgherd.map(|pgherd| pgherd.version().to_owned()),
+        workers: options.workers,
+        scale: options.scale,
+    })
 }
 
 /// Every load once for each subject, then all of it again: a minute in which the machine is busy with something

@@ -3,6 +3,7 @@
 //! Invariant: a pooler ends with its [`Subject`], and with us. Both poolers ask for SCRAM, pool by transaction and
 //! have the same number of server connections.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
@@ -82,6 +83,17 @@ impl Subject {
             fs::read_to_string(file).ok()?.lines().next()?.parse().ok()
         };
         self.servers.iter().filter_map(read).collect()
+    }
+
+    /// Asks the pooler to end, waits for that, and returns all that it wrote.
+    pub fn stop(mut self) -> String {
+        let Some(process) = &mut self.process else { return String::new() };
+        let _ = Command::new("kill").args(["-TERM", &process.child.id().to_string()]).status();
+        let deadline = Instant::now() + ANSWERS_WITHIN;
+        while matches!(process.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        fs::read_to_string(&process.log).unwrap_or_default()
     }
 
     /// The end of what the pooler wrote, with the news that it has ended when it has.
@@ -233,7 +245,23 @@ impl Pgherd {
     /// [`Failure::Program`] with its log when it does not answer.
     pub fn start_single(&self, herd: &Herd) -> Result<Subject, Failure> {
         let shards = shards(herd, 0..=0);
-        self.start(herd, Pooler::Pgherd, vec![0], |database| format!("[databases.{database}]\n{shards}"))
+        let words = [self.program.clone().into_os_string()];
+        self.start(herd, Pooler::Pgherd, vec![0], &words, |database| {
+            format!("[databases.{database}]\n{shards}")
+        })
+    }
+
+    /// Like [`Self::start_single`], under callgrind. To be ended with [`Subject::stop`].
+    ///
+    /// # Errors
+    /// [`Failure::Program`] with its log when it does not answer.
+    pub fn start_counted(&self, herd: &Herd) -> Result<Subject, Failure> {
+        let mut words =
+            vec!["valgrind".into(), "--tool=callgrind".into(), "--callgrind-out-file=/dev/null".into()];
+        words.push(self.program.clone().into_os_string());
+        let shards = shards(herd, 0..=0);
+        let text = |database: &str| format!("[databases.{database}]\n{shards}");
+        self.start(herd, Pooler::Pgherd, vec![0], &words, text)
     }
 
     /// In front of `servers`, with pgbench's tables spread over them as `pgherd demo` does it: one transaction of
@@ -243,7 +271,8 @@ impl Pgherd {
     /// [`Failure::Program`] with its log when it does not answer.
     pub fn start_sharded(&self, herd: &Herd, servers: RangeInclusive<usize>) -> Result<Subject, Failure> {
         let shards = shards(herd, servers.clone());
-        self.start(herd, Pooler::PgherdSharded, servers.collect(), |database| {
+        let words = [self.program.clone().into_os_string()];
+        self.start(herd, Pooler::PgherdSharded, servers.collect(), &words, |database| {
             format!(
                 r#"[databases.{database}]
 control = {{ user = "{CONTROL_ROLE}", password = "env:PGHERD_PASSWORD" }}
@@ -268,6 +297,7 @@ pgbench_branches = {{ distribution = "branch", key = "bid" }}
         herd: &Herd,
         pooler: Pooler,
         servers: Vec<usize>,
+        words: &[OsString],
         databases: impl FnOnce(&str) -> String,
     ) -> Result<Subject, Failure> {
         let port = free_port()?;
@@ -293,8 +323,8 @@ size = {POOL}
         );
         let file = herd.folder().join(format!("pgherd-{port}.toml"));
         fs::write(&file, text).map_err(Failure::io("write a file"))?;
-        let mut command = leashed("KILL", &self.program);
-        command.arg("serve").arg(&file);
+        let mut command = leashed("KILL", &words[0]);
+        command.args(&words[1..]).arg("serve").arg(&file);
         start(herd, pooler, command, port, servers)
     }
 }
