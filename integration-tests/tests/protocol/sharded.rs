@@ -70,6 +70,23 @@ fn four_shards_answer_like_one_server() {
             script("BEGIN and COMMIT in a pipeline over shards", batch(&[run("BEGIN"), run("INSERT INTO sa VALUES (80, 'x')"), run("INSERT INTO sa VALUES (81, 'x')"), run("COMMIT"), sync(), query("DELETE FROM sa WHERE k IN (80, 81)")], 2)),
             script("Query behind an unfinished batch over shards", batch(&[run("INSERT INTO sa VALUES (82, 'x')"), query("INSERT INTO sa VALUES (83, 'x')"), sync(), query("DELETE FROM sa WHERE k IN (82, 83)")], 3)),
             script("a failing Query takes the batch before it back", batch(&[run("INSERT INTO sa VALUES (84, 'x')"), query("INSERT INTO sa VALUES (2, 'x')"), sync(), query("SELECT count(*) FROM sa")], 3)),
+            script("an error without Sync, and a Query behind it", batch(&[run("SELECT 1/0"), query("BEGIN"), query("SELECT count(*) FROM sa"), sync(), query("SELECT count(*) FROM sa")], 2)),
+            script("an error of a shard without Sync, and a Query behind it", batch(&[run("SELECT 1/0 FROM sa WHERE k = 1"), query("SELECT count(*) FROM sa"), sync(), query("SELECT count(*) FROM sa")], 2)),
+            one("a table of one server", &["CREATE TABLE lone (a int)"]),
+            script(
+                "COPY in a batch over shards, Sync first as libpq sends it",
+                vec![
+                    Step::Send([run("INSERT INTO sa VALUES (90, 'x')"), run("INSERT INTO sa VALUES (91, 'x')"), run("COPY lone FROM STDIN"), sync()].concat()),
+                    Step::Until(b'G'),
+                    Step::Send([copy_data("1\n2\n"), copy_done(), sync()].concat()),
+                    Step::Ready(1),
+                    Step::Send(query("SELECT count(*) FROM lone")),
+                    Step::Ready(1),
+                    Step::Send(query("DELETE FROM sa WHERE k IN (90, 91)")),
+                    Step::Ready(1),
+                ],
+            ),
+            one("and gone", &["DROP TABLE lone"]),
             script("an error in a fan in a batch", batch(&[run("INSERT INTO sa VALUES (85, 'x')"), run("SELECT sum(1/(k-3)) FROM sa"), run("SELECT 1"), sync(), query("SELECT count(*) FROM sa")], 2)),
         ],
     );

@@ -495,6 +495,18 @@ impl Session {
 
     /// Waits until nothing is owed by any server. The client is not read meanwhile.
     async fn settle(&mut self) -> Result<(), End> {
+        if self.settle_or_copy().await? {
+            return Ok(());
+        }
+        // The server waits for rows, and the client has sent something else: PostgreSQL ends the session too.
+        let report = Report::error("08P01", "unexpected message during COPY from stdin");
+        self.client.say(|o| report.write(o));
+        let why = "terminating connection because protocol synchronization was lost";
+        self.fatal(Report::fatal("08P01", why))
+    }
+
+    /// Like [`Self::settle`]; `false`: a COPY FROM STDIN has begun, and the server waits for its rows.
+    async fn settle_or_copy(&mut self) -> Result<bool, End> {
         loop {
             for link in &mut self.links {
                 if link.unsynced && !link.expects.is_empty() {
@@ -505,14 +517,10 @@ impl Session {
             if self.links.iter().all(Link::quiet) {
                 // What is asked from here on needs a Flush of its own.
                 self.links.iter_mut().for_each(|l| l.flush_asked = false);
-                return Ok(());
+                return Ok(true);
             }
             if self.links.iter().any(|l| l.copying) {
-                // The server waits for rows, and the client has sent something else: PostgreSQL ends the session too.
-                let report = Report::error("08P01", "unexpected message during COPY from stdin");
-                self.client.say(|o| report.write(o));
-                let why = "terminating connection because protocol synchronization was lost";
-                return self.fatal(Report::fatal("08P01", why));
+                return Ok(false);
             }
             if self.client.gone || self.card.ends().is_some() {
                 return Err(End::Client);

@@ -30,6 +30,10 @@ impl Session {
             return self.end_query(Err(Report::error("08P01", "invalid string in message"))).await;
         };
         self.flush_pending(None).await?;
+        if self.db.sharded && self.links.iter().any(|l| l.unsynced && !l.copying) {
+            // Behind an error that is not known yet, this is skipped like the rest, until the Sync.
+            self.settle().await?;
+        }
         if self.skipping() {
             return Ok(());
         }
