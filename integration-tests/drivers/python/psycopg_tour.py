@@ -1,5 +1,10 @@
 """psycopg 3, by libpq (PSYCOPG_IMPL=binary) and in Python alone (PSYCOPG_IMPL=python): what applications do with it."""
 
+import logging
+
+# What it logs by itself has addresses of this process in it.
+logging.disable(logging.CRITICAL)
+
 import datetime
 import decimal
 import io
