@@ -81,7 +81,14 @@ fn a_query_string_is_answered_as_by_postgresql() {
 #[test]
 fn a_transaction_block_is_reported_and_ended_as_by_postgresql() {
     let stage = stage();
-    stage.prepare("plain", &["DROP TABLE IF EXISTS tb", "CREATE TABLE tb (a int)"]);
+    stage.prepare(
+        "plain",
+        &[
+            "DROP TABLE IF EXISTS tb, td",
+            "CREATE TABLE tb (a int)",
+            "CREATE TABLE td (a int UNIQUE DEFERRABLE INITIALLY DEFERRED)",
+        ],
+    );
     let run = |why, sql: &[&str]| script(why, queries(sql));
     stage.compare(
         "plain",
@@ -200,6 +207,40 @@ fn a_transaction_block_is_reported_and_ended_as_by_postgresql() {
                     "COMMIT",
                     "SELECT 1",
                 ],
+            ),
+            // 'E' was said in place of 'I' when the error was read before its ReadyForQuery.
+            run(
+                "a deferred key fails at COMMIT",
+                &["BEGIN", "INSERT INTO td VALUES (1), (1)", "COMMIT", "SELECT 1"],
+            ),
+            run(
+                "a deferred key fails at a COMMIT behind something else",
+                &["BEGIN", "INSERT INTO td VALUES (1), (1)", "SELECT 1; COMMIT", "SELECT 1"],
+            ),
+            run(
+                "a deferred key fails at the COMMIT of the same string",
+                &["BEGIN; INSERT INTO td VALUES (1), (1); COMMIT", "SELECT 1"],
+            ),
+            run(
+                "a deferred key fails at COMMIT AND CHAIN",
+                &["BEGIN", "INSERT INTO td VALUES (1), (1)", "COMMIT AND CHAIN", "SELECT 1", "ROLLBACK"],
+            ),
+            script(
+                "a deferred key fails at COMMIT, by messages",
+                join(vec![
+                    batch(&[query("BEGIN")], 1),
+                    batch(
+                        &[
+                            parse("", "INSERT INTO td VALUES (1), (1)", &[]),
+                            bind("", "", &[]),
+                            execute("", 0),
+                            sync(),
+                        ],
+                        1,
+                    ),
+                    batch(&[parse("", "COMMIT", &[]), bind("", "", &[]), execute("", 0), sync()], 1),
+                    batch(&[query("SELECT 1")], 1),
+                ]),
             ),
             run(
                 "a cursor in a block",

@@ -488,9 +488,11 @@ impl Client {
         self.tally.ended += u32::from(self.status == b'I');
     }
 
-    /// A ReadyForQuery goes to the client: the status that it shall see.
-    pub fn ready(&mut self, server: u8) -> u8 {
-        self.status = if self.failed { b'E' } else { server };
+    /// A ReadyForQuery goes to the client: the status that it shall see. `in_block`: the server was in the client's block.
+    pub fn ready(&mut self, server: u8, in_block: bool) -> u8 {
+        // A COMMIT that fails ends its block: its error may have been looked at before this, and is no error in a block.
+        let ended = in_block && server == b'I';
+        self.status = if self.failed && !ended { b'E' } else { server };
         self.count_ready();
         self.status
     }

@@ -626,7 +626,7 @@ impl Link {
                 self.skipping = false;
                 self.unsynced = false;
                 self.status = self.status_of(&body)?;
-                self.block[body.start] = client.ready(self.status);
+                self.block[body.start] = client.ready(self.status, self.in_block);
                 return Ok(true);
             }
             return Err(format!("message {:?} that nobody asked for", kind as char));
@@ -640,7 +640,7 @@ impl Link {
                     self.status = self.status_of(&body)?;
                     self.copying = false;
                     self.expects.pop_front();
-                    self.block[body.start] = client.ready(self.status);
+                    self.block[body.start] = client.ready(self.status, self.in_block);
                     Ok(true)
                 }
                 b'G' => {
@@ -768,7 +768,7 @@ impl Link {
                     self.status = self.status_of(&body)?;
                     self.expects.pop_front();
                     self.copying = false;
-                    self.block[body.start] = client.ready(self.status);
+                    self.block[body.start] = client.ready(self.status, self.in_block);
                     Ok(true)
                 }
                 other => Err(format!("message {:?} in place of ReadyForQuery", other as char)),
