@@ -4,7 +4,7 @@ use crate::raw::*;
 use crate::*;
 
 /// Sharded by `k`, a bigint.
-pub const TABLES: [&str; 5] = ["sa", "sb", "sc", "sd", "se"];
+pub const TABLES: [&str; 6] = ["sa", "sb", "sc", "sd", "se", "sf"];
 
 fn run(sql: &str) -> Vec<u8> {
     [parse("", sql, &[]), bind("", "", &[]), describe_portal(""), execute("", 0)].concat()
@@ -233,22 +233,22 @@ fn copy_of_one_server_behind_a_batch_over_shards_is_refused_and_the_batch_taken_
     stage.prepare(
         "shop",
         &[
-            "DROP TABLE IF EXISTS sd",
-            "CREATE TABLE sd (k bigint)",
+            "DROP TABLE IF EXISTS sf",
+            "CREATE TABLE sf (k bigint)",
             "DROP TABLE IF EXISTS alone",
             "CREATE TABLE alone (a int)",
         ],
     );
-    let insert = "INSERT INTO sd VALUES (1), (2), (3), (4)";
+    let insert = "INSERT INTO sf VALUES (1), (2), (3), (4)";
     for copy in ["COPY alone FROM STDIN", "COPY alone TO STDOUT", "COPY (SELECT 1) TO STDOUT"] {
         let mut wire = stage.endpoint.login("shop");
         wire.send(&[run(insert), query(copy)].concat());
         let said = wire.until(b'Z');
         let error = error_of(&said).unwrap_or_default();
         assert!(error.contains("cannot run COPY of one shard's table"), "{copy}: {}", show(&said));
-        assert_eq!(wire.value("SELECT count(*) FROM sd").as_deref(), Ok("0"), "{copy}");
+        assert_eq!(wire.value("SELECT count(*) FROM sf").as_deref(), Ok("0"), "{copy}");
     }
-    stage.prepare("shop", &["DROP TABLE sd", "DROP TABLE alone"]);
+    stage.prepare("shop", &["DROP TABLE sf", "DROP TABLE alone"]);
 }
 
 /// A CopyFail that no COPY waits for made pgherd ask for a Flush, and remember it: the next fan of the batch waited for replies

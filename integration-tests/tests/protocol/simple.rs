@@ -78,6 +78,54 @@ fn a_query_string_is_answered_as_by_postgresql() {
     );
 }
 
+/// Found by psycopg on a loaded machine: an error that came in a segment of its own made pgherd take the block for failed, although its
+/// server was about to say that it had ended. What stood behind it in a pipeline was judged by that as well.
+#[test]
+fn a_commit_that_fails_leaves_no_transaction_however_its_messages_come() {
+    let stage = stage();
+    stage.prepare(
+        "plain",
+        &["DROP TABLE IF EXISTS late", "CREATE TABLE late (a int, UNIQUE (a) DEFERRABLE INITIALLY DEFERRED)"],
+    );
+    let fill = ["BEGIN", "INSERT INTO late VALUES (1), (1)"];
+    let run = |sql: &str| {
+        [parse("", sql, &[]), bind("", "", &[]), describe_portal(""), execute("", 0), sync()].concat()
+    };
+    let ways = [
+        ("a COMMIT", batch(&[query("COMMIT")], 1)),
+        ("END of a string", batch(&[query("SELECT 1; END")], 1)),
+        ("COMMIT by messages", batch(&[run("COMMIT")], 1)),
+        ("a string that goes on", batch(&[query("COMMIT; BEGIN; SELECT 1")], 1)),
+        ("a string that ends the block before it fails", batch(&[query("ROLLBACK; SELECT 1/0")], 1)),
+        (
+            "a string that fails in a new block",
+            batch(&[query("ROLLBACK; BEGIN; SELECT 1/0"), query("END")], 2),
+        ),
+        ("more behind it", batch(&[query("COMMIT"), run("SELECT 1"), query("BEGIN"), query("COMMIT")], 4)),
+        ("more behind a string", batch(&[query("SELECT 1; COMMIT"), query("SELECT 2"), run("SELECT 3")], 3)),
+        (
+            "a block behind a string",
+            batch(
+                &[
+                    query("SELECT 1; COMMIT"),
+                    query("BEGIN"),
+                    query("SAVEPOINT s"),
+                    run("SELECT 3"),
+                    query("COMMIT"),
+                ],
+                5,
+            ),
+        ),
+        (
+            "a block behind messages",
+            batch(&[run("COMMIT"), run("BEGIN"), run("SELECT 3"), query("COMMIT")], 4),
+        ),
+    ];
+    let then = || queries(&["SELECT count(*) FROM late", "SET LOCAL work_mem TO '7MB'", "ROLLBACK"]);
+    let scripts = ways.into_iter().map(|(why, steps)| script(why, join(vec![queries(&fill), steps, then()])));
+    stage.compare("plain", scripts.collect());
+}
+
 #[test]
 fn a_transaction_block_is_reported_and_ended_as_by_postgresql() {
     let stage = stage();

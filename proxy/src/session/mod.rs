@@ -404,6 +404,10 @@ impl Session {
         if self.block.as_ref().is_some_and(|b| b.committing) && !matches!(kind, b'S' | b'X') {
             self.see_commit().await?;
         }
+        if self.failed_in_string() && !matches!(kind, b'S' | b'X' | b'c' | b'f') {
+            self.settle().await?;
+            self.adopt_status();
+        }
         match kind {
             b'Q' => self.on_query(body).await,
             b'P' => self.on_parse(body).await,
@@ -428,6 +432,13 @@ impl Session {
                 self.fatal(Report::fatal("08P01", why))
             }
         }
+    }
+
+    /// The error of a query string is known, and not yet whether the string had ended the block before (`...; COMMIT`).
+    fn failed_in_string(&self) -> bool {
+        self.client.failed
+            && !self.db.sharded
+            && self.links.iter().any(|l| matches!(l.expects.front(), Some(Expect::Query { .. })))
     }
 
     /// CopyData for a COPY that runs on one server; late ones of a COPY that failed are dropped, as
