@@ -24,6 +24,8 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 const LISTEN_HOST: &str = "127.0.0.1";
 const LISTEN_PORT: u16 = 6432;
 const SIZE: u64 = 20;
+/// As many as a pool can have connections.
+const PINNED_MAX: u64 = 262_143;
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -295,6 +297,7 @@ fn user(raw: &RawUser) -> Option<User> {
             checkout_timeout: raw.pool.checkout_timeout.value().copied(),
             mode: raw.pool.mode.value().copied(),
             cache_unnamed: raw.pool.cache_unnamed.value().copied(),
+            pinned_max: raw.pool.pinned_max.value().and_then(|max| u32::try_from(*max).ok()),
             query_timeout: raw.pool.times.query_timeout.value().copied(),
             transaction_timeout: raw.pool.times.transaction_timeout.value().copied(),
             idle_transaction_timeout: raw.pool.times.idle_transaction_timeout.value().copied(),
@@ -595,6 +598,7 @@ fn pool(own: &RawPool, shared: &RawPool) -> Option<PoolSettings> {
         reserve: small(over(&own.reserve, &shared.reserve, 0)?)?,
         reserve_timeout: over(&own.reserve_timeout, &shared.reserve_timeout, RESERVE_TIMEOUT)?,
         lifetime: over(&own.lifetime, &shared.lifetime, LIFETIME)?,
+        pinned_max: small(over(&own.pinned_max, &shared.pinned_max, PINNED_MAX)?)?,
         query_timeout: over(&own.times.query_timeout, &shared.times.query_timeout, Duration::ZERO)?,
         transaction_timeout: over(
             &own.times.transaction_timeout,

@@ -158,6 +158,7 @@ pub struct PoolOverrides {
     pub size: Option<u32>,
     pub checkout_timeout: Option<Duration>,
     pub cache_unnamed: Option<bool>,
+    pub pinned_max: Option<u32>,
     pub query_timeout: Option<Duration>,
     pub transaction_timeout: Option<Duration>,
     pub idle_transaction_timeout: Option<Duration>,
@@ -177,6 +178,7 @@ impl PoolOverrides {
         set(&mut settings.size, self.size);
         set(&mut settings.checkout_timeout, self.checkout_timeout);
         set(&mut settings.cache_unnamed, self.cache_unnamed);
+        set(&mut settings.pinned_max, self.pinned_max);
         set(&mut settings.query_timeout, self.query_timeout);
         set(&mut settings.transaction_timeout, self.transaction_timeout);
         set(&mut settings.idle_transaction_timeout, self.idle_transaction_timeout);
@@ -209,6 +211,8 @@ pub struct PoolSettings {
     pub reserve_timeout: Duration,
     /// An older server connection is closed when it is idle. Zero: never.
     pub lifetime: Duration,
+    /// Clients of one user and database that may keep a server connection for what lives in its session.
+    pub pinned_max: u32,
     /// Limits of a client's time. Zero: none.
     pub query_timeout: Duration,
     pub transaction_timeout: Duration,

@@ -202,6 +202,10 @@ pub(crate) struct RawPool {
     /// A server connection older than this is closed when it is idle. With a unit; "0s" means never. Default: "1h".
     pub lifetime: Field<Duration>,
 
+    /// Clients that may keep a server connection for what lives in its session, per user and database: 0 to 262143.
+    /// Default: 262143, so that `size` is the limit.
+    pub pinned_max: Field<u64>,
+
     pub times: RawTimes,
 }
 
@@ -453,6 +457,7 @@ impl RawUser {
                 ),
                 mode: section.value("mode", problems, pool_mode),
                 cache_unnamed: section.value("cache_unnamed", problems, values::boolean),
+                pinned_max: section.value("pinned_max", problems, values::integer(MIN_SIZE)),
                 times: RawTimes::read(&mut section, problems),
                 ..RawPool::default()
             },
@@ -493,9 +498,9 @@ impl RawPool {
             reserve: section.value("reserve", problems, values::integer(MIN_SIZE)),
             reserve_timeout: section.value("reserve_timeout", problems, values::duration(CHECKOUT_TIMEOUT)),
             lifetime: section.value("lifetime", problems, values::duration(IDLE_TIMEOUT)),
+            pinned_max: section.value("pinned_max", problems, values::integer(MIN_SIZE)),
             times: RawTimes::read(&mut section, problems),
         };
-        section.not_yet(&["pinned_max"], problems);
         section.finish(problems);
         pool
     }

@@ -35,6 +35,7 @@ fn default_pool() -> PoolSettings {
         idle_timeout: Duration::from_secs(600),
         waiting_max: 10_000,
         cache_unnamed: true,
+        pinned_max: 262_143,
         statements_max: 500,
         min_size: 0,
         reserve: 0,

@@ -163,7 +163,6 @@ fn what_is_designed_but_not_built_is_refused_by_name() {
         &format!("{SHOP}{TRUST}"),
         &[
             ("off is what there is", "[server]\nhttp = \"\"", &[]),
-            ("pinned_max", "[pool]\npinned_max = 3", &["2:1: pool.pinned_max is not supported yet"]),
             ("the mode there is", "[pool]\nmode = \"transaction\"", &[]),
             (
                 "a mode nobody knows",

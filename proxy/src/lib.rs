@@ -17,6 +17,7 @@ pub mod handshake;
 pub mod listen;
 pub mod metrics;
 pub mod notify;
+pub mod pinned;
 pub mod reload;
 pub mod roster;
 pub mod serve;

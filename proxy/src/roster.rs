@@ -17,6 +17,7 @@ use pgherd_wire::message::Report;
 
 use crate::cancel::CancelEntry;
 use crate::database::UserPools;
+use crate::pinned;
 use crate::session::settings::{Settings, Value};
 
 /// Where a client came from, and to which of our addresses. `None`: a unix socket.
@@ -97,6 +98,8 @@ pub struct Card {
     /// Number of a server that it holds; 0: none.
     pub server: Cell<u64>,
     pub statements: Cell<u32>,
+    /// It keeps servers between transactions.
+    pub pinned: RefCell<Option<pinned::Shown>>,
     pub cancel: Arc<CancelEntry>,
     order: Cell<Option<Order>>,
     /// Of the client's task.
@@ -168,6 +171,7 @@ impl Card {
             server: self.server.get(),
             statements: self.statements.get(),
             application_name,
+            pinned: self.pinned.borrow().clone(),
         }
     }
 }
@@ -191,6 +195,7 @@ pub struct Entry {
     pub server: u64,
     pub statements: u32,
     pub application_name: String,
+    pub pinned: Option<pinned::Shown>,
 }
 
 /// The cards of one worker.
@@ -222,6 +227,7 @@ impl Roster {
             xact_since: Cell::new(None),
             server: Cell::new(0),
             statements: Cell::new(0),
+            pinned: RefCell::new(None),
             cancel,
             order: Cell::new(self.standing.get()),
             waker: RefCell::new(None),
@@ -362,6 +368,7 @@ mod tests {
             waiting_max: 0,
             mode: Default::default(),
             cache_unnamed: true,
+            pinned_max: 1,
             statements_max: 1,
             min_size: 0,
             reserve: 0,

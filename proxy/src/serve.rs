@@ -602,6 +602,7 @@ fn console_entry(startup: &handshake::Startup, ends: Ends) -> Entry {
         since: Instant::now(),
         server: 0,
         statements: 0,
+        pinned: None,
         application_name: startup.get("application_name").unwrap_or_default().to_owned(),
     }
 }

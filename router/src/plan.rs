@@ -141,6 +141,8 @@ pub enum SessionEffect {
     SqlPrepare,
     /// currval, lastval: what an earlier nextval of the session left. It pins nothing; in a transaction they are right.
     SequenceValue,
+    /// pg_advisory_unlock, DISCARD TEMP: what lived in the session may be gone. It pins nothing.
+    LetsGo,
     /// LOAD, set_config(..., false), and other functions that change the session
     Other,
 }

@@ -443,7 +443,7 @@ fn a_value_is_never_taken_from_another_statement_of_the_same_shape() {
 #[test]
 fn what_stays_in_the_session_is_said() {
     use SessionEffect::{
-        AdvisoryLock, HoldableCursor, Listen, Other, SequenceValue, SqlPrepare, TemporaryTable,
+        AdvisoryLock, HoldableCursor, LetsGo, Listen, Other, SequenceValue, SqlPrepare, TemporaryTable,
     };
     let cases = [
         ("SELECT 1", None),
@@ -453,7 +453,10 @@ fn what_stays_in_the_session_is_said() {
         ("SELECT currval('s')", Some(SequenceValue)),
         ("SELECT id FROM notes WHERE id = pg_catalog.lastval()", Some(SequenceValue)),
         ("SELECT nextval('s')", None),
-        ("SELECT pg_advisory_unlock(1)", None),
+        ("SELECT pg_advisory_unlock(1)", Some(LetsGo)),
+        ("SELECT pg_catalog.pg_advisory_unlock_all()", Some(LetsGo)),
+        ("SELECT pg_advisory_unlock(1), pg_advisory_lock(2)", Some(AdvisoryLock)),
+        ("DISCARD TEMP", Some(LetsGo)),
         ("SELECT set_config('a', 'b', $1)", Some(Other)),
         ("SELECT set_config('a', lower('b'), true)", None),
         ("CREATE TEMP TABLE x (a int)", Some(TemporaryTable)),

@@ -31,6 +31,7 @@ pub enum Show {
     Fds,
     /// pgherd's own.
     Shards,
+    Pinned,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +92,7 @@ const SHOWS: &[(&str, Show)] = &[
     ("state", Show::State),
     ("fds", Show::Fds),
     ("shards", Show::Shards),
+    ("pinned", Show::Pinned),
 ];
 
 /// What a session of PostgreSQL would say to drivers that ask at their start.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgherd_config::{Listen, PoolMode};
 use pgherd_pool::{Listed, Status};
+use pgherd_router::ShardId;
 
 use super::command::Show;
 use super::table::Kind::{Big, Int, Numeric, Text};
@@ -229,6 +230,18 @@ const SHARDS: Columns = &[
     ("error", Text),
 ];
 
+const PINNED: Columns = &[
+    ("database", Text),
+    ("user", Text),
+    ("shards", Text),
+    ("why", Text),
+    ("since", Text),
+    ("addr", Text),
+    ("port", Int),
+    ("application_name", Text),
+    ("id", Int),
+];
+
 /// `None`: it has no rows to speak of.
 pub fn columns(show: Show) -> Option<Columns> {
     Some(match show {
@@ -252,6 +265,7 @@ pub fn columns(show: Show) -> Option<Columns> {
         Show::DnsHosts => DNS_HOSTS,
         Show::DnsZones => DNS_ZONES,
         Show::Shards => SHARDS,
+        Show::Pinned => PINNED,
     })
 }
 
@@ -300,6 +314,7 @@ pub async fn rows(shared: &Shared, show: Show) -> Vec<Vec<Value>> {
             ]
         }
         Show::Shards => shards(&live),
+        Show::Pinned => pinned(&live, &shared.entries().await),
         // There are no peers, no names are cached, and memory is not kept in lists of its own.
         Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones | Show::Mem => Vec::new(),
         Show::Help | Show::Fds => Vec::new(),
@@ -732,6 +747,29 @@ fn config(live: &Live) -> Vec<Vec<Value>> {
             row![key, value, default, if changeable { "yes" } else { "no" }]
         })
         .collect()
+}
+
+/// Clients that keep servers between transactions, and why.
+fn pinned(live: &Live, clients: &[Entry]) -> Vec<Vec<Value>> {
+    let rows = clients.iter().filter_map(|client| {
+        let pin = client.pinned.as_ref()?;
+        let db = live.databases.get(&client.database);
+        let name = |shard: &ShardId| db.map_or("?", |db| db.shard_name(*shard));
+        let shards: Vec<&str> = pin.shards.iter().map(name).collect();
+        let (addr, port) = address(client.ends.peer, client.ends.port);
+        Some(row![
+            client.database.as_str(),
+            client.user.as_str(),
+            shards.join(", "),
+            pin.reasons.names(),
+            timestamp(pin.since),
+            addr,
+            port,
+            client.application_name.as_str(),
+            client.id,
+        ])
+    });
+    rows.collect()
 }
 
 fn shards(live: &Live) -> Vec<Vec<Value>> {

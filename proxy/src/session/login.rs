@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use pgherd_router::ShardId;
-use pgherd_router::plan::SessionEffect;
 use pgherd_wire::message::Report;
 
 use super::client::Told;
@@ -95,22 +94,17 @@ impl Session {
         }
         self.run_units(&all).await;
         let nothing = self.worker.no_settings.clone();
+        let mut clean = Vec::new();
         for i in all {
-            // One that could not is in an unknown state.
-            let done = self.unit_result(i).is_ok();
+            clean.push(self.unit_result(i).is_ok());
             let state = &mut self.links[i].server.state;
             state.prepared.clear();
             state.unnamed = None;
-            state.settings = done.then(|| nothing.clone());
+            state.settings = Some(nothing.clone());
         }
-        self.purge_broken();
-    }
-
-    /// From now on the session keeps its servers: something lives in them that is nobody else's.
-    pub(super) fn pin(&mut self, effect: SessionEffect) {
-        if self.pinned.is_none() {
-            tracing::debug!(?effect, database = %self.db.name, "a session keeps its server");
-            self.pinned = Some(effect);
-        }
+        // One that could not is in an unknown state, and is closed.
+        let mut clean = clean.into_iter();
+        self.links.retain(|_| clean.next().unwrap_or(false));
+        self.cancel.set(self.links.iter().map(|l| l.server.cancel.clone()));
     }
 }

@@ -9,7 +9,7 @@
 //! The rooms: [`client`] and [`link`] are the two sides; `query` and `extended` take in the client's messages, `now`
 //! those that need no waiting;
 //! `fan` runs a statement on several shards; `transaction` begins and ends; `copy` splits COPY FROM; `schema` reads what a
-//! transaction changed; `named` is SQL PREPARE and set_config.
+//! transaction changed; `named` is SQL PREPARE and set_config; `pin` keeps servers with their client.
 //!
 //! Start reading at [`Session::run`].
 
@@ -21,6 +21,7 @@ pub mod link;
 mod login;
 mod named;
 mod now;
+mod pin;
 mod query;
 mod schema;
 pub mod settings;
@@ -33,10 +34,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use pgherd_config::PoolMode;
 use pgherd_pool::{Pass, Pool, Server};
 use pgherd_router::ShardId;
-use pgherd_router::plan::SessionEffect;
 use pgherd_wire::message::{self, Report};
 
 use crate::cancel::CancelEntry;
@@ -47,6 +46,7 @@ use client::{Client, Incoming, Names, Tally};
 use extended::{Pending, Portal};
 use link::{Broken, Expect, Link, LinkState, Undo, Unit};
 use now::Quick;
+use pin::Kept;
 use settings::Settings;
 use transaction::Block;
 
@@ -92,7 +92,7 @@ pub struct Session {
     pending: Vec<Pending>,
     /// After an error of pgherd's own in the extended protocol: everything is skipped until Sync.
     skip: bool,
-    pinned: Option<SessionEffect>,
+    pinned: Option<Kept>,
     cancel: Arc<CancelEntry>,
     card: Rc<Card>,
     /// Waiting for servers since the session last counted it.
@@ -110,7 +110,7 @@ impl Session {
         card: Rc<Card>,
     ) -> Self {
         // In session mode it has its server from the first statement to the last.
-        let pinned = (pools.settings.mode == PoolMode::Session).then_some(SessionEffect::Other);
+        let pinned = Kept::by(pools.settings.mode);
         Self {
             worker,
             db,
@@ -160,6 +160,9 @@ impl Session {
                     Err(end) => break end,
                 },
                 Err(end) => break end,
+            }
+            if self.lets_go() {
+                Box::pin(self.let_go()).await;
             }
         };
         Box::pin(self.leave(end)).await;
@@ -284,6 +287,7 @@ impl Session {
             self.after_replies()?;
             if self.links.iter().all(Link::quiet) && self.client.pending_out() == 0 {
                 self.release_if_free();
+                self.show_pin(false);
                 self.count();
                 if self.client.gone || self.client.eof {
                     return Err(End::Client);
@@ -1058,12 +1062,12 @@ impl Session {
             self.run_units(&all).await;
         })
         .await;
-        let keeps = self.pools.settings.mode == PoolMode::Session;
         if clean.is_ok()
-            && keeps
+            && self.discardable()
             && tokio::time::timeout(CLEAN_UP_TIMEOUT, self.discard_links()).await.is_ok()
         {
             // As new: nothing of this client is left in them.
+            self.unpin();
             self.release_all();
         }
         if clean.is_ok() && self.pinned.is_none() {

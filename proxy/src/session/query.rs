@@ -77,11 +77,7 @@ impl Session {
                 && !remembered(sql, &statements) =>
             {
                 for statement in &statements {
-                    if let Some(effect) =
-                        statement.template.effect.filter(|effect| *effect != SessionEffect::SequenceValue)
-                    {
-                        self.pin(effect);
-                    }
+                    let mut allowed = self.note_effect(&statement.template);
                     if matches!(
                         statement.template.kind,
                         Kind::Set(_)
@@ -92,7 +88,11 @@ impl Session {
                             | Kind::Deallocate(_)
                     ) {
                         // What the string leaves in the session is not known statement by statement.
-                        self.pin(pgherd_router::plan::SessionEffect::Other);
+                        allowed = allowed.and_then(|()| self.pin(SessionEffect::Other));
+                    }
+                    if let Err(report) = allowed {
+                        self.settle().await?;
+                        return self.end_query(Err(report)).await;
                     }
                 }
                 let ddl = statements.iter().any(|s| s.template.ddl);
@@ -249,8 +249,7 @@ impl Session {
                     );
                 }
             }
-            Some(effect) => self.pin(effect),
-            None => {}
+            _ => return self.note_effect(template).err(),
         }
         None
     }
@@ -570,10 +569,15 @@ impl Session {
                     self.settings = self.startup.clone();
                     if self.pools.settings.mode == pgherd_config::PoolMode::Session {
                         self.discard_links().await;
-                    } else if self.pinned.take().is_some() {
-                        // What the session held goes with its connections.
-                        self.links.clear();
-                        self.cancel.clear();
+                    } else if self.pinned.is_some() {
+                        if self.discardable() {
+                            self.discard_links().await;
+                        } else {
+                            // What the session held goes with its connections.
+                            self.links.clear();
+                            self.cancel.clear();
+                        }
+                        self.unpin();
                     }
                     // What a server reports of the settings that are back at their beginning is the client's to know now.
                     if reported && !self.db.sharded {

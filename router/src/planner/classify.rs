@@ -160,7 +160,8 @@ fn plain(tokens: &[Token]) -> Draft {
         "create" => {
             reader.next();
             reader.accept_any(&["global", "local"]);
-            if reader.accept_any(&["temp", "temporary"]) {
+            if reader.accept_any(&["temp", "temporary"]) || tokens.iter().any(|token| token.text == "pg_temp")
+            {
                 draft.effect = Some(SessionEffect::TemporaryTable);
             }
             draft.ddl = true;
@@ -297,6 +298,9 @@ fn effect_of_calls(tokens: &[Token]) -> Option<SessionEffect> {
             | "pg_try_advisory_lock_shared" => {
                 found = Some(SessionEffect::AdvisoryLock);
             }
+            "pg_advisory_unlock" | "pg_advisory_unlock_shared" | "pg_advisory_unlock_all" => {
+                found = found.or(Some(SessionEffect::LetsGo));
+            }
             "set_config" if !is_local(&tokens[index + 1..]) => found = found.or(Some(SessionEffect::Other)),
             "currval" | "lastval" => found = found.or(Some(SessionEffect::SequenceValue)),
             "dblink_connect" | "dblink_connect_u" | "lo_open" => found = found.or(Some(SessionEffect::Other)),
@@ -392,7 +396,8 @@ fn session(topology: &Topology, sql: &str, tokens: &[Token]) -> Option<Draft> {
         }
         "discard" => {
             let all = reader.accept("all") && reader.at_end();
-            Some(Draft::new(if all { Kind::DiscardAll } else { Kind::Other }, Route::One(FIRST)))
+            let kind = if all { Kind::DiscardAll } else { Kind::Other };
+            Some(Draft::new(kind, Route::One(FIRST)).with_effect(SessionEffect::LetsGo))
         }
         "deallocate" => {
             reader.accept("prepare");
