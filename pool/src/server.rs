@@ -64,6 +64,24 @@ pub struct Listed {
     pub(crate) generation: u32,
 }
 
+impl Listed {
+    /// A connection that is in no pool, and serves somebody.
+    pub fn alone(number: u64, login: &Login) -> Self {
+        Self {
+            id: 0,
+            number,
+            process: login.cancel.process_id(),
+            opened: SystemTime::now(),
+            local: login.stream.local_addr(),
+            peer: login.stream.peer_addr(),
+            tls: login.stream.tls().map_or("", |tls| tls.agreed()),
+            idle: false,
+            stale: false,
+            generation: 0,
+        }
+    }
+}
+
 /// One of the `size` places of a pool; free again on drop.
 pub(crate) struct Place {
     // Weak: the pool owns its idle servers, and these own their places.

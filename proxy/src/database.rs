@@ -18,6 +18,7 @@ use pgherd_wire::scram;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Account;
+use crate::listening::Hub;
 use crate::session::client::Told;
 use crate::session::link::LinkState;
 use crate::stats::{Stats, Sums};
@@ -48,6 +49,8 @@ pub struct Database {
     schema_version: AtomicU64,
     cluster: ArcSwap<String>,
     requests: mpsc::UnboundedSender<Request>,
+    /// LISTEN for its clients.
+    pub hub: Arc<Hub>,
     ready: watch::Sender<Readiness>,
     /// TLS towards each shard.
     pub connectors: Vec<Arc<Connector>>,
@@ -196,6 +199,7 @@ impl Database {
             schema_version: AtomicU64::new(0),
             cluster: ArcSwap::from_pointee(String::new()),
             requests,
+            hub: Hub::new(),
             ready: watch::Sender::new(ready),
             connectors,
             workers,

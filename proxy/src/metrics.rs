@@ -307,6 +307,11 @@ fn render(shared: &Shared) -> String {
             page.sample(name, &[("database", database)], f64::from(u8::from(value(db))));
         }
     }
+    page.family("pgherd_listening_clients", "gauge", "Clients that listen for notifications.");
+    for (database, db) in &databases {
+        let listeners = db.hub.listeners.load(Ordering::Relaxed);
+        page.sample("pgherd_listening_clients", &[("database", database)], listeners as f64);
+    }
     for (name, kind, help, value) in OF_USERS {
         page.family(name, kind, help);
         for of in &users {

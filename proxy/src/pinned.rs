@@ -44,7 +44,10 @@ impl Reason {
             SessionEffect::Listen => Some(Self::Listen),
             SessionEffect::SqlPrepare => Some(Self::SqlPrepare),
             SessionEffect::Other => Some(Self::Other),
-            SessionEffect::SequenceValue | SessionEffect::LetsGo => None,
+            SessionEffect::SequenceValue
+            | SessionEffect::LetsGo
+            | SessionEffect::Notify
+            | SessionEffect::ListeningChannels => None,
         }
     }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use pgherd_config::{Config, Drain};
+use pgherd_router::ShardId;
 use pgherd_wire::Stream;
 use pgherd_wire::frame;
 use pgherd_wire::message::{self, Report};
@@ -25,6 +26,7 @@ use crate::control;
 use crate::database::{Database, UserPools};
 use crate::handshake::{self, Opening, Refused};
 use crate::listen::{self, Listener};
+use crate::replication::{self, Replication};
 use crate::roster::{Card, Ends, Enrolled, Entry, Order, Phase, Why};
 use crate::session::client::Client;
 use crate::session::statements::Ids;
@@ -563,6 +565,10 @@ async fn greet(
                     Box::pin(crate::console::serve(shared, stream, startup.take_rest(), access, entry)).await;
                     return None;
                 }
+                Ok(Admission::Replication(kind, shard, admitted)) => {
+                    Box::pin(replicate(shared, worker, stream, ends, admitted, kind, shard)).await;
+                    return None;
+                }
                 Ok(Admission::Session(admitted)) => {
                     return begin(shared, worker, stream, ends, admitted).await;
                 }
@@ -589,6 +595,7 @@ enum Admission {
         startup: handshake::Startup,
     },
     Session(Admitted),
+    Replication(Replication, ShardId, Admitted),
 }
 
 fn console_entry(startup: &handshake::Startup, ends: Ends) -> Entry {
@@ -603,6 +610,7 @@ fn console_entry(startup: &handshake::Startup, ends: Ends) -> Entry {
         server: 0,
         statements: 0,
         pinned: None,
+        walsender: None,
         application_name: startup.get("application_name").unwrap_or_default().to_owned(),
     }
 }
@@ -651,14 +659,14 @@ async fn admit(
         let access = crate::console::access(live, &user, &database).map_err(Refused::Said)?;
         return Ok(Admission::Console { access, startup: authenticated.startup });
     }
-    if let Some(replication) = startup.get("replication")
-        && !matches!(replication, "false" | "off" | "no" | "0")
-    {
-        return Err(Refused::Said(
-            Report::fatal("0A000", "replication connections are not supported yet")
-                .hint("Connect to the server itself."),
-        ));
-    }
+    let replication = startup.get("replication").map_or(Ok(None), Replication::wanted);
+    let replication = replication.map_err(Refused::Said)?;
+    let database = match replication {
+        Some(kind) => {
+            replication::database_of(kind, live, database, &settings::from_startup(startup.parameters()))
+        }
+        None => database,
+    };
     let db = live.databases.get(&database).cloned();
     let db = db.ok_or_else(|| {
         Refused::Said(Report::fatal("3D000", format!("database \"{database}\" does not exist")))
@@ -696,6 +704,13 @@ async fn admit(
             .hint("Set client_encoding to UTF8."),
         ));
     }
+    if let Some(kind) = replication {
+        let shard = replication::server_of(&db, &settings).map_err(Refused::Said)?;
+        let rest = startup.take_rest();
+        let long_keys = startup.spoken_minor() >= 2;
+        let admitted = Admitted { db, pools, settings, rest, long_keys };
+        return Ok(Admission::Replication(kind, shard, admitted));
+    }
     if pools.told().is_none() {
         if db.is_paused() {
             db.resumed().await;
@@ -706,6 +721,36 @@ async fn admit(
     let rest = startup.take_rest();
     let long_keys = startup.spoken_minor() >= 2;
     Ok(Admission::Session(Admitted { db, pools, settings, rest, long_keys }))
+}
+
+/// Serves a replication connection to its end.
+async fn replicate(
+    shared: &Arc<Shared>,
+    worker: &Rc<Worker>,
+    mut stream: Stream,
+    ends: Ends,
+    admitted: Admitted,
+    kind: Replication,
+    shard: ShardId,
+) {
+    let Admitted { db, pools, settings, rest, long_keys } = admitted;
+    if db.is_paused() {
+        db.resumed().await;
+    }
+    let cancel = Arc::new(CancelEntry::default());
+    let enrolled = worker.roster.enter(ends, pools.clone(), settings.clone(), cancel.clone());
+    match replication::link(kind, &pools, shard, &settings, &cancel).await {
+        Ok(linked) => {
+            let key = shared.cancel_keys.register(cancel, long_keys);
+            replication::serve(stream, linked, kind, key, &rest, &enrolled.card, worker.id).await;
+            shared.cancel_keys.remove(key);
+        }
+        Err(report) => {
+            let mut out = Vec::new();
+            report.write(&mut out);
+            let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
+        }
+    }
 }
 
 /// Whether the user and the database have room for one more client, in PostgreSQL's words. Two who come at once may both

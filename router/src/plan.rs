@@ -54,6 +54,10 @@ pub enum Kind {
     /// refused.
     SetConfig(Vec<(ConfigText, ConfigText)>),
     DiscardAll,
+    /// LISTEN channel
+    Listen(String),
+    /// UNLISTEN channel. `None`: *
+    Unlisten(Option<String>),
     /// PREPARE name [(types)] AS statement. On a plain pool only. `types` with its parentheses, or empty; both in the statement's
     /// own text.
     Prepare {
@@ -131,7 +135,7 @@ pub enum SetStatement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEffect {
     TemporaryTable,
-    /// LISTEN
+    /// A LISTEN that was not understood in full.
     Listen,
     /// DECLARE ... WITH HOLD
     HoldableCursor,
@@ -143,6 +147,10 @@ pub enum SessionEffect {
     SequenceValue,
     /// pg_advisory_unlock, DISCARD TEMP: what lived in the session may be gone. It pins nothing.
     LetsGo,
+    /// NOTIFY. It pins nothing.
+    Notify,
+    /// pg_listening_channels(): what the session listens to. It pins nothing.
+    ListeningChannels,
     /// LOAD, set_config(..., false), and other functions that change the session
     Other,
 }

@@ -567,14 +567,14 @@ fn client_row(client: &Entry, socket: bool) -> Vec<Value> {
         (Phase::Waiting, true) => "cl_waiting",
         (_, true) => "cl_active",
         (Phase::Idle, false) => "idle",
-        (Phase::Holding | Phase::Running, false) => "active",
+        (Phase::Holding | Phase::Running | Phase::Replicating(_), false) => "active",
     };
     let waited = if client.phase == Phase::Waiting { client.since.elapsed() } else { Duration::ZERO };
     let mut row = row![
         "C",
         client.user.as_str(),
         client.database.as_str(),
-        "none",
+        replication(client),
         state,
         addr,
         port_there,
@@ -597,6 +597,13 @@ fn client_row(client: &Entry, socket: bool) -> Vec<Value> {
     row
 }
 
+fn replication(client: &Entry) -> &'static str {
+    match client.phase {
+        Phase::Replicating(kind) => kind.name(),
+        _ => "none",
+    }
+}
+
 fn server_rows(live: &Live, clients: &[Entry], socket: bool) -> Vec<Vec<Value>> {
     let lent_to: HashMap<u64, &Entry> =
         clients.iter().filter(|client| client.server != 0).map(|client| (client.server, client)).collect();
@@ -610,6 +617,12 @@ fn server_rows(live: &Live, clients: &[Entry], socket: bool) -> Vec<Vec<Value>> 
                     rows.push(server_row(name, user, &server, client, port, socket));
                 }
             }
+        }
+    }
+    // Those of no pool.
+    for client in clients {
+        if let Some(walsender) = &client.walsender {
+            rows.push(server_row(&client.database, &client.user, walsender, Some(client), 0, socket));
         }
     }
     rows
@@ -636,7 +649,7 @@ fn server_row(
         "S",
         user,
         database,
-        "none",
+        client.map_or("none", replication),
         state,
         addr,
         port_there,

@@ -722,7 +722,9 @@ impl Session {
         match portal.place {
             Place::Local => {
                 self.flush_pending(None).await?;
-                if matches!(template.kind, Kind::Set(_)) && !self.client.sync_is_next() {
+                if matches!(template.kind, Kind::Set(_) | Kind::Listen(_) | Kind::Unlisten(_))
+                    && !self.client.sync_is_next()
+                {
                     self.hold_setting().await?;
                 }
                 match self.local(&prepared.sql, template).await? {
@@ -1052,6 +1054,8 @@ fn is_local(analysis: &[Statement]) -> bool {
                 | Kind::DiscardAll
                 | Kind::Prepare { .. }
                 | Kind::Deallocate(_)
+                | Kind::Listen(_)
+                | Kind::Unlisten(_)
         ),
         _ => false,
     }

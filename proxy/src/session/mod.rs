@@ -18,6 +18,7 @@ mod copy;
 mod extended;
 mod fan;
 pub mod link;
+mod listen;
 mod login;
 mod named;
 mod now;
@@ -45,6 +46,7 @@ use crate::worker::Worker;
 use client::{Client, Incoming, Names, Tally};
 use extended::{Pending, Portal};
 use link::{Broken, Expect, Link, LinkState, Undo, Unit};
+use listen::Listening;
 use now::Quick;
 use pin::Kept;
 use settings::Settings;
@@ -93,6 +95,9 @@ pub struct Session {
     /// After an error of pgherd's own in the extended protocol: everything is skipped until Sync.
     skip: bool,
     pinned: Option<Kept>,
+    listening: Option<Box<Listening>>,
+    /// It listens and has notified: it may be about to hear itself.
+    echo: bool,
     cancel: Arc<CancelEntry>,
     card: Rc<Card>,
     /// Waiting for servers since the session last counted it.
@@ -126,6 +131,8 @@ impl Session {
             pending: Vec::new(),
             skip: false,
             pinned,
+            listening: None,
+            echo: false,
             cancel: card.cancel.clone(),
             card,
             waited: Duration::ZERO,
@@ -145,9 +152,10 @@ impl Session {
                 self.idle().await;
             }
             if self.must_leave() {
-                self.card.tell(Order::End(Why::Operator));
+                self.card.tell(Order::End(self.deaf().unwrap_or(Why::Operator)));
                 break End::Client;
             }
+            self.deliver();
             if self.pools.successor().is_some() {
                 self.follow();
             }
@@ -179,6 +187,8 @@ impl Session {
                 while link.poll_take(cx, &mut self.client) {}
             }
             self.client.poll_flush(cx);
+            self.deliver();
+            self.client.poll_flush(cx);
             if self.client.gone || self.must_leave() {
                 return Poll::Ready(());
             }
@@ -198,6 +208,10 @@ impl Session {
                 self.card.tell(Order::Leave);
                 return;
             };
+            if self.listening.is_some() && !Arc::ptr_eq(&self.db.hub, &db.hub) {
+                // Other servers: what they say between now and the next LISTEN nobody hears.
+                self.card.tell(Order::End(Why::NotificationsLost));
+            }
             self.card.pools.replace(pools.clone());
             self.db = db;
             self.pools = pools;
@@ -207,7 +221,7 @@ impl Session {
     /// It was told to, and no transaction of the client's stands in the way.
     fn must_leave(&self) -> bool {
         match self.card.order() {
-            None => false,
+            None => self.deaf().is_some(),
             Some(Order::End(_)) => true,
             Some(Order::Leave) => self.block.is_none() && !self.links.iter().any(|l| l.unsynced),
         }

@@ -49,13 +49,14 @@ fn question(reasons: Reasons) -> Option<String> {
             "SELECT FROM pg_catalog.pg_depend WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass \
              AND refobjid = pg_catalog.pg_my_temp_schema()",
         ),
+        (Reason::Listen, "SELECT FROM pg_catalog.pg_listening_channels()"),
         (Reason::HoldableCursor, "SELECT FROM pg_catalog.pg_cursors WHERE is_holdable"),
         (
             Reason::AdvisoryLock,
             "SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid()",
         ),
     ];
-    if [Reason::Listen, Reason::SqlPrepare, Reason::Other].into_iter().any(|reason| reasons.has(reason)) {
+    if [Reason::SqlPrepare, Reason::Other].into_iter().any(|reason| reasons.has(reason)) {
         return None;
     }
     let asked = questions.into_iter().filter(|(reason, _)| reasons.has(*reason));
@@ -111,6 +112,10 @@ impl Session {
             self.may_let_go();
         }
         match template.effect {
+            Some(SessionEffect::Notify) => {
+                self.will_hear_itself();
+                Ok(())
+            }
             Some(effect) => self.pin(effect),
             None => Ok(()),
         }

@@ -9,6 +9,7 @@ use pgherd_wire::message::{self, Report};
 
 use super::fan::Via;
 use super::link::Expect;
+use super::listen::Change;
 use super::transaction::{Block, in_failed_block};
 use super::{End, LinkError, Session};
 
@@ -78,6 +79,10 @@ impl Session {
             {
                 for statement in &statements {
                     let mut allowed = self.note_effect(&statement.template);
+                    if matches!(statement.template.kind, Kind::Listen(_)) {
+                        // With a COPY in it the string is a server's as a whole.
+                        allowed = allowed.and_then(|()| self.pin(SessionEffect::Listen));
+                    }
                     if matches!(
                         statement.template.kind,
                         Kind::Set(_)
@@ -110,6 +115,11 @@ impl Session {
         if let Some(report) = self.refuses_statements() {
             self.settle().await?;
             return self.end_query(Err(report)).await;
+        }
+        if self.listening.is_some() && template.effect == Some(SessionEffect::ListeningChannels) {
+            self.settle().await?;
+            let outcome = self.own_channels(text);
+            return self.end_query(outcome).await;
         }
         match &template.kind {
             Kind::Execute { .. } => {
@@ -159,7 +169,9 @@ impl Session {
             // In a transaction of pgherd's own (a batch that reached several shards) the Query is its end, which no server
             // may announce by itself.
             Some(shard)
-                if !(self.db.sharded && template.ddl) && self.block.as_ref().is_none_or(|b| b.explicit) =>
+                if !(self.echo && template.effect == Some(SessionEffect::Notify))
+                    && !(self.db.sharded && template.ddl)
+                    && self.block.as_ref().is_none_or(|b| b.explicit) =>
             {
                 for notice in &template.notices {
                     let report = Report::warning("01000", notice.as_str());
@@ -238,6 +250,9 @@ impl Session {
             }
         }
         match template.effect {
+            Some(SessionEffect::ListeningChannels) if self.listening.is_some() => {
+                return Some(super::listen::no_channels());
+            }
             Some(SessionEffect::SequenceValue) => {
                 let own = self.pinned.is_some() || self.block.is_some() && self.links.iter().any(|l| l.wrote);
                 if !own {
@@ -379,6 +394,9 @@ impl Session {
         if let Err(report) = outcome {
             self.client.say(|o| report.write(o));
         }
+        if self.echo && self.block.is_none() {
+            self.hear_itself().await;
+        }
         self.say_ready();
         Ok(())
     }
@@ -497,6 +515,9 @@ impl Session {
         {
             self.client.say(|o| report.write(o));
         }
+        if self.echo && self.block.is_none() {
+            self.hear_itself().await;
+        }
         self.say_ready();
         Ok(())
     }
@@ -539,7 +560,13 @@ impl Session {
         }
         let local = matches!(
             template.kind,
-            Kind::Set(_) | Kind::SetLocal | Kind::DiscardAll | Kind::Prepare { .. } | Kind::Deallocate(_)
+            Kind::Set(_)
+                | Kind::SetLocal
+                | Kind::DiscardAll
+                | Kind::Prepare { .. }
+                | Kind::Deallocate(_)
+                | Kind::Listen(_)
+                | Kind::Unlisten(_)
         );
         if !local {
             return Ok(None);
@@ -556,6 +583,10 @@ impl Session {
                 return Ok(Some(Err(refused(refusal))));
             }
         }
+        if let Some((change, tag)) = Change::of(&template.kind) {
+            let outcome = self.change_channels(change).await?;
+            return Ok(Some(outcome.map(|()| tag.to_owned())));
+        }
         let outcome = match &template.kind {
             Kind::Set(statement) => self.set(text, statement).await?.map(str::to_owned),
             Kind::SetLocal => self.set_local(text).await?,
@@ -563,6 +594,7 @@ impl Session {
                 if self.block.is_some() {
                     Err(Report::error("25001", "DISCARD ALL cannot run inside a transaction block"))
                 } else {
+                    self.unlisten_all().await;
                     self.client.statements.clear();
                     let reported = *self.settings != *self.startup;
                     self.client.described.clear();
@@ -657,8 +689,12 @@ fn copy_among_others(text: &str, shard: Option<ShardId>) -> Option<Report> {
 /// A string that changes what the session remembers of its settings and statements. With COPY in it, it is a server's as a
 /// whole all the same: its data passes between the answers.
 fn remembered(sql: &str, statements: &[Statement]) -> bool {
-    let told =
-        |s: &Statement| matches!(s.template.kind, Kind::Set(_) | Kind::DiscardAll | Kind::Deallocate(_));
+    let told = |s: &Statement| {
+        matches!(
+            s.template.kind,
+            Kind::Set(_) | Kind::DiscardAll | Kind::Deallocate(_) | Kind::Listen(_) | Kind::Unlisten(_)
+        )
+    };
     (super::named::names(statements) || statements.iter().any(told))
         && !statements.iter().any(|s| first_word_is(text_of(sql, s), "copy"))
 }

@@ -14,6 +14,7 @@ use pgherd_router::plan::{Begin, Isolation, Kind, SetStatement};
 use pgherd_wire::message::{self, Report};
 
 use super::link::{Expect, Unit};
+use super::listen::Change;
 use super::settings::{Settings, Value, literal};
 use super::{End, LinkError, Session};
 use crate::fault;
@@ -29,6 +30,8 @@ pub struct Block {
     settings_before: Arc<Settings>,
     /// SET inside the block: a rollback takes it back.
     pub settings_changed: bool,
+    /// LISTEN and UNLISTEN, in force when it has committed.
+    pub channels: Vec<Change>,
     /// The schema was changed.
     pub ddl: bool,
     /// NOTIFY was said on the first shard: it cannot be prepared there, so that shard has to decide.
@@ -53,6 +56,8 @@ enum Prologue {
     Savepoint {
         name: String,
         settings: Arc<Settings>,
+        /// How many changes of channels came before it.
+        channels: usize,
     },
     /// SET LOCAL, SET CONSTRAINTS, SET TRANSACTION
     Statement(String),
@@ -66,6 +71,7 @@ impl Block {
             prologue: Vec::new(),
             settings_before: settings,
             settings_changed: false,
+            channels: Vec::new(),
             ddl: false,
             notified: false,
             configured: false,
@@ -329,7 +335,8 @@ impl Session {
         }
         let settings = self.settings.clone();
         if let Some(block) = &mut self.block {
-            block.prologue.push(Prologue::Savepoint { name: name.to_owned(), settings });
+            let channels = block.channels.len();
+            block.prologue.push(Prologue::Savepoint { name: name.to_owned(), settings, channels });
         }
         Ok(Ok("SAVEPOINT"))
     }
@@ -382,8 +389,9 @@ impl Session {
             block.verdict = false;
             block.topology_stale |= block.ddl;
             block.prologue.truncate(at + 1);
-            if let Some(Prologue::Savepoint { settings, .. }) = block.prologue.last() {
+            if let Some(Prologue::Savepoint { settings, channels, .. }) = block.prologue.last() {
                 restored = Some(settings.clone());
+                block.channels.truncate(*channels);
             }
         }
         if let Some(settings) = restored
@@ -516,12 +524,21 @@ impl Session {
         let writers: Vec<usize> = (0..self.links.len())
             .filter(|&i| self.links[i].in_block && self.links[i].wrote && !read_only)
             .collect();
+        let changes = self.block.as_mut().map(|b| std::mem::take(&mut b.channels)).unwrap_or_default();
+        let promise = match self.promise(&changes).await {
+            Ok(promise) => promise,
+            Err(report) => {
+                self.roll_back().await?;
+                return Err(report);
+            }
+        };
         let outcome = if writers.len() >= 2 {
             self.commit_writers(&writers).await
         } else {
             self.commit_one(&writers).await
         };
         let committed = matches!(outcome, Ok("COMMIT"));
+        self.redeem(promise, committed);
         self.block_ended(committed).await;
         outcome
     }
@@ -776,6 +793,16 @@ impl Session {
             // A server would take it for a setting of an extension, and nothing would come of it.
             let report = Report::error("0A000", format!("setting \"{name}\" is not supported yet"))
                 .hint("To name a shard by hand, write /* pgherd: shard=NAME */ in the statement.");
+            return Ok(Err(report));
+        }
+        if let SetStatement::Set { name, value: Some(value) } = statement
+            && name == "client_encoding"
+            && self.listening.is_some()
+            && !super::settings::is_utf8(value)
+        {
+            let report = Report::error("0A000", "cannot change client_encoding while the session listens")
+                .detail("Notifications come in UTF8.")
+                .hint("UNLISTEN * first.");
             return Ok(Err(report));
         }
         if let Err(e) = self.take_batch_in().await {

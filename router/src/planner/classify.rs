@@ -301,6 +301,7 @@ fn effect_of_calls(tokens: &[Token]) -> Option<SessionEffect> {
             "pg_advisory_unlock" | "pg_advisory_unlock_shared" | "pg_advisory_unlock_all" => {
                 found = found.or(Some(SessionEffect::LetsGo));
             }
+            "pg_listening_channels" => found = found.or(Some(SessionEffect::ListeningChannels)),
             "set_config" if !is_local(&tokens[index + 1..]) => found = found.or(Some(SessionEffect::Other)),
             "currval" | "lastval" => found = found.or(Some(SessionEffect::SequenceValue)),
             "dblink_connect" | "dblink_connect_u" | "lo_open" => found = found.or(Some(SessionEffect::Other)),
@@ -405,8 +406,21 @@ fn session(topology: &Topology, sql: &str, tokens: &[Token]) -> Option<Draft> {
             let name = reader.identifier()?.to_owned();
             reader.at_end().then(|| Draft::new(Kind::Deallocate((!all).then_some(name)), Route::Any))
         }
-        "listen" => Some(Draft::other(Route::One(FIRST)).with_effect(SessionEffect::Listen)),
-        "unlisten" | "notify" | "checkpoint" => Some(Draft::other(Route::One(FIRST))),
+        "listen" => Some(match channel(&mut reader) {
+            Some(channel) => Draft::new(Kind::Listen(channel), Route::Any),
+            None => Draft::other(Route::One(FIRST)).with_effect(SessionEffect::Listen),
+        }),
+        "unlisten" => {
+            if reader.accept_symbol("*") && reader.at_end() {
+                return any(Kind::Unlisten(None));
+            }
+            Some(match channel(&mut reader) {
+                Some(channel) => Draft::new(Kind::Unlisten(Some(channel)), Route::Any),
+                None => Draft::other(Route::One(FIRST)).with_effect(SessionEffect::LetsGo),
+            })
+        }
+        "notify" => Some(Draft::other(Route::One(FIRST)).with_effect(SessionEffect::Notify)),
+        "checkpoint" => Some(Draft::other(Route::One(FIRST))),
         "load" => Some(Draft::other(Route::One(FIRST)).with_effect(SessionEffect::Other)),
         "execute" | "explain" | "create" if is_plain(topology) => execute(first, tokens),
         "prepare" if is_plain(topology) && reader.word() != Some("transaction") => prepare(sql, reader),
@@ -563,6 +577,123 @@ fn isolation(reader: &mut Reader<'_>) -> Option<Isolation> {
         None
     }
 }
+
+/// A channel's name, to the end of the statement. `None`: the server's to judge, and to cut.
+fn channel(reader: &mut Reader<'_>) -> Option<String> {
+    /// NAMEDATALEN - 1
+    const NAME_BYTES_MAX: usize = 63;
+    let plain = reader.word();
+    if plain.is_some_and(|word| NO_NAMES.contains(&word)) {
+        return None;
+    }
+    let name = reader.identifier()?;
+    (reader.at_end() && (1..=NAME_BYTES_MAX).contains(&name.len())).then(|| name.to_owned())
+}
+
+/// Words that are no names without quotes (PostgreSQL's kwlist.h: reserved, or names of functions and types only).
+const NO_NAMES: &[&str] = &[
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "authorization",
+    "binary",
+    "both",
+    "case",
+    "cast",
+    "check",
+    "collate",
+    "collation",
+    "column",
+    "concurrently",
+    "constraint",
+    "create",
+    "cross",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "false",
+    "fetch",
+    "for",
+    "foreign",
+    "freeze",
+    "from",
+    "full",
+    "grant",
+    "group",
+    "having",
+    "ilike",
+    "in",
+    "initially",
+    "inner",
+    "intersect",
+    "into",
+    "is",
+    "isnull",
+    "join",
+    "lateral",
+    "leading",
+    "left",
+    "like",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "natural",
+    "not",
+    "notnull",
+    "null",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "outer",
+    "overlaps",
+    "placing",
+    "primary",
+    "references",
+    "returning",
+    "right",
+    "select",
+    "session_user",
+    "similar",
+    "some",
+    "symmetric",
+    "system_user",
+    "table",
+    "tablesample",
+    "then",
+    "to",
+    "trailing",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "variadic",
+    "verbose",
+    "when",
+    "where",
+    "window",
+    "with",
+];
 
 fn chain(mut reader: Reader<'_>) -> Option<bool> {
     let chain =

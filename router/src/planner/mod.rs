@@ -226,7 +226,9 @@ pub fn plainly_one(sql: &[u8]) -> bool {
         b'&' => !(ends(at, b"u") && follows(at, b"\"")),
         _ => match sql[..at].last().map(u8::to_ascii_lowercase) {
             Some(b't') => !(ends(at, b"set") && follows(at, b"config")),
-            Some(b'g') => !(ends(at, b"pg") && follows(at, b"settings")),
+            Some(b'g') => {
+                !(ends(at, b"pg") && (follows(at, b"settings") || follows(at, b"listening_channels")))
+            }
             // pg_advisory_lock, pg_try_advisory_lock
             Some(b'y') => !ends(at, b"advisory"),
             Some(b'k') => !(ends(at, b"dblink") && follows(at, b"connect")),
@@ -286,6 +288,7 @@ mod tests {
             "SELECT pg_advisory_lock(1)",
             "SELECT PG_TRY_ADVISORY_LOCK(1)",
             "UPDATE pg_settings SET setting = 1",
+            "SELECT * FROM pg_listening_channels()",
             "SELECT dblink_connect('x')",
             "SELECT lo_open(1, 2)",
             "SELECT currval('s')",
