@@ -14,6 +14,7 @@
 //! Start reading at [`Pool::checkout`]; the login is in [`connect`].
 
 mod cancel;
+mod cap;
 pub mod connect;
 mod error;
 mod gate;
@@ -26,6 +27,7 @@ pub mod tls;
 pub use cancel::{Cancel, CancelHandle};
 pub use connect::Target;
 pub use error::{CheckoutError, ConnectError};
+pub use cap::{Cap, GIVE_UP_AFTER};
 pub use gate::{Gate, Pass};
 pub use parameters::Parameters;
 pub use pool::{Limits, Pool, Status};

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Door;
 use crate::cancel::{CancelEntry, CancelKeys};
+use crate::caps::Caps;
 use crate::control;
 use crate::database::{Database, UserPools};
 use crate::handshake::{self, Opening, Refused};
@@ -135,6 +136,7 @@ pub struct Shared {
     /// Where the configuration is read again.
     pub file: PathBuf,
     pub reloading: tokio::sync::Mutex<()>,
+    pub caps: Arc<Caps>,
     /// The control thread's.
     pub control: Handle,
     pub periods: Mutex<Periods>,
@@ -227,11 +229,13 @@ pub fn serve(config: Config, file: &Path, beside: bool) -> Result<(), String> {
 /// As [`serve`].
 pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce()) -> Result<(), String> {
     let door = Arc::new(Door::new(&config)?);
+    let caps = Caps::new(&config);
     let mut databases = HashMap::new();
     let mut controls = Vec::new();
     for database in &config.databases {
         let (requests, inbox) = mpsc::unbounded_channel();
-        let made = Arc::new(Database::new(database, &config.users, config.server.workers, requests, None)?);
+        let made = Database::new(database, &config.users, config.server.workers, requests, None, &caps)?;
+        let made = Arc::new(made);
         controls.push((made.clone(), inbox));
         databases.insert(database.name.clone(), made);
     }
@@ -256,6 +260,7 @@ pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce
         live: ArcSwap::from_pointee(Live { config, door, databases }),
         file: file.to_owned(),
         reloading: tokio::sync::Mutex::default(),
+        caps,
         control: control.handle().clone(),
         periods: Mutex::default(),
         consoles: Mutex::default(),
@@ -716,7 +721,8 @@ fn within_limits(live: &Live, db: &Database, user: &str) -> Result<(), Report> {
         return Err(Report::fatal("53300", format!("too many connections for database \"{}\"", db.name))
             .hint("The limit is max_clients of the database in pgherd's configuration."));
     }
-    let limit = live.config.users.iter().find(|u| u.name == user).map_or(0, |u| u.max_clients);
+    let guests = live.config.server.max_clients_per_user;
+    let limit = live.config.users.iter().find(|u| u.name == user).map_or(guests, |u| u.max_clients);
     if limit > 0 {
         let of_user = live.databases.values().filter_map(|d| d.user(user)).map(|pools| clients(&pools));
         if of_user.sum::<usize>() >= limit {
