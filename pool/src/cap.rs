@@ -128,9 +128,10 @@ impl Cap {
     /// A place, for a client that has waited since then (`None`: for nobody yet). Nobody who wants one is overtaken.
     fn take(&self, pool: u32, since: Option<Instant>) -> bool {
         let mut state = lock(&self.state);
-        let behind = state.wanting.first().is_some_and(|first| {
-            first.pool != pool && since.is_none_or(|since| first.since < since)
-        });
+        let behind = state
+            .wanting
+            .first()
+            .is_some_and(|first| first.pool != pool && since.is_none_or(|since| first.since < since));
         if behind || state.is_full() {
             return false;
         }

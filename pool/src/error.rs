@@ -97,14 +97,15 @@ impl CheckoutError {
             Self::TimedOut { after } => Report::error("53300", "timed out waiting for a server connection")
                 .detail(format!("No server connection became free within {after:?} (checkout_timeout)."))
                 .hint("Retry, shorten transactions, or raise \"size\" or \"checkout_timeout\" of the pool."),
-            Self::Capped { after, whose, limit } => {
-                Report::error("53300", "timed out waiting for a server connection")
-                    .detail(format!(
-                        "{whose} has {limit} server connections in use (max_connections), and none became free \
+            Self::Capped { after, whose, limit } => Report::error(
+                "53300",
+                "timed out waiting for a server connection",
+            )
+            .detail(format!(
+                "{whose} has {limit} server connections in use (max_connections), and none became free \
                          within {after:?} (checkout_timeout)."
-                    ))
-                    .hint("Retry, shorten transactions, or raise \"max_connections\".")
-            }
+            ))
+            .hint("Retry, shorten transactions, or raise \"max_connections\"."),
             Self::TooManyWaiting { limit } => {
                 Report::error("53300", "too many clients are waiting for a server connection")
                     .detail(format!("{limit} clients wait already (waiting_max)."))

@@ -32,7 +32,7 @@ pub struct Gate {
 #[derive(Debug)]
 pub struct Pass {
     _permit: OwnedSemaphorePermit,
-    _outer: Vec<Pass>,
+    _outer: Box<[Pass]>,
 }
 
 impl Gate {
@@ -60,7 +60,7 @@ impl Gate {
     /// A pass, if one is free and nobody waits for it.
     pub fn try_enter(self: &Arc<Self>) -> Option<Pass> {
         let permit = Arc::clone(&self.semaphore).try_acquire_owned().ok()?;
-        let outer = self.outer.iter().map(|gate| gate.try_enter()).collect::<Option<Vec<_>>>()?;
+        let outer = self.outer.iter().map(|gate| gate.try_enter()).collect::<Option<_>>()?;
         Some(Pass { _permit: permit, _outer: outer })
     }
 
@@ -76,9 +76,9 @@ impl Gate {
         let permit = self.permit(deadline, timeout).await?;
         let mut outer = Vec::with_capacity(self.outer.len());
         for gate in &self.outer {
-            outer.push(Pass { _permit: gate.permit(deadline, timeout).await?, _outer: Vec::new() });
+            outer.push(Pass { _permit: gate.permit(deadline, timeout).await?, _outer: Box::default() });
         }
-        Ok(Pass { _permit: permit, _outer: outer })
+        Ok(Pass { _permit: permit, _outer: outer.into() })
     }
 
     async fn permit(

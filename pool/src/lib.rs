@@ -25,9 +25,9 @@ mod server;
 pub mod tls;
 
 pub use cancel::{Cancel, CancelHandle};
+pub use cap::{Cap, GIVE_UP_AFTER};
 pub use connect::Target;
 pub use error::{CheckoutError, ConnectError};
-pub use cap::{Cap, GIVE_UP_AFTER};
 pub use gate::{Gate, Pass};
 pub use parameters::Parameters;
 pub use pool::{Limits, Pool, Status};

@@ -721,7 +721,6 @@ impl<S: Default + Send + 'static> Pool<S> {
     ///
     /// # Errors
     /// The cap that has no room, and since when a client has waited.
-    #[expect(clippy::type_complexity, reason = "once")]
     fn take_place(
         self: &Arc<Self>,
         limits: &Limits,
@@ -747,7 +746,10 @@ impl<S: Default + Send + 'static> Pool<S> {
         }
         let place = Place::new(self.number, Arc::downgrade(self) as Weak<dyn Places>, taken);
         let pool = Arc::clone(self);
-        Ok(Some((runtime, Opening { id, pool, worker, started: false, for_keeping: false, place: Some(place) })))
+        Ok(Some((
+            runtime,
+            Opening { id, pool, worker, started: false, for_keeping: false, place: Some(place) },
+        )))
     }
 
     fn note_waited(&self, since: Instant) {

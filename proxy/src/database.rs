@@ -21,6 +21,7 @@ use crate::auth::Account;
 use crate::caps::Caps;
 use crate::session::client::Told;
 use crate::session::link::LinkState;
+use crate::session::settings::Settings;
 use crate::stats::{Stats, Sums};
 
 /// The topology's version where there is nothing to know: of a plain pool always, of a sharded database before its catalog was read.
@@ -69,6 +70,13 @@ pub enum Readiness {
     Waiting(String),
 }
 
+/// Startup settings that a server has accepted, and what a client that gives them is told.
+#[derive(Clone)]
+pub struct Accepted {
+    pub settings: Arc<Settings>,
+    pub told: Arc<Told>,
+}
+
 /// One user's pools: one for each shard.
 pub struct UserPools {
     pub user: String,
@@ -82,7 +90,7 @@ pub struct UserPools {
     /// default_transaction_isolation of this user on the servers.
     default_isolation: OnceLock<String>,
     /// Startup settings that a server has accepted, with what it reported for them.
-    accepted: dashmap::DashMap<String, Arc<Told>>,
+    accepted: dashmap::DashMap<String, Accepted>,
     /// For a user that a server was asked for: what it said.
     pub guest: Option<Arc<Account>>,
     /// Set when the configuration changed: sessions go on with these.
@@ -147,15 +155,15 @@ impl UserPools {
         self.default_isolation.get().map(String::as_str)
     }
 
-    pub fn accepted(&self, settings: &str) -> Option<Arc<Told>> {
-        self.accepted.get(settings).map(|t| t.clone())
+    pub fn accepted(&self, settings: &str) -> Option<Accepted> {
+        self.accepted.get(settings).map(|accepted| accepted.clone())
     }
 
-    pub fn accept(&self, settings: String, told: Arc<Told>) {
+    pub fn accept(&self, settings: String, accepted: Accepted) {
         if self.accepted.len() >= ACCEPTED_MAX {
             self.accepted.clear();
         }
-        self.accepted.insert(settings, told);
+        self.accepted.insert(settings, accepted);
     }
 }
 

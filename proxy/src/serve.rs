@@ -479,7 +479,8 @@ async fn sweep(shared: Arc<Shared>, worker: Rc<Worker>) {
     loop {
         tick.tick().await;
         checks += 1;
-        if checks % TIME_CHECKS == 0 || shared.live.load().has_time_limits() {
+        // Who has no limits is not looked at: there may be many.
+        if shared.live.load().has_time_limits() {
             worker.roster.keep_time();
         }
         if checks % TIME_CHECKS == 0 {
@@ -523,36 +524,35 @@ fn forget_client(shared: &Shared, worker: usize) {
 }
 
 fn start_client(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: Stream, ends: Ends) {
-    let shared = shared.clone();
-    let worker = worker.clone();
+    let counted = Counted(shared.clone(), worker.id);
+    // Boxed, and made out here: its buffers live only as long as the handshake, and the task of a client that was let in keeps
+    // no room for what that began with.
+    let greeting = Box::pin(greet(shared.clone(), worker.clone(), stream, ends));
     tokio::task::spawn_local(async move {
-        let counted = Counted(&shared, worker.id);
-        // Boxed: its buffers live only as long as the handshake.
-        let session = Box::pin(greet(&shared, &worker, stream, ends)).await;
-        if let Some((session, key, enrolled)) = session {
+        let session = greeting.await;
+        if let Some((session, process, enrolled)) = session {
             session.run().await;
-            shared.cancel_keys.remove(key);
+            counted.0.cancel_keys.remove(process);
             drop(enrolled);
         }
         drop(counted);
     });
 }
 
-struct Counted<'a>(&'a Shared, usize);
+struct Counted(Arc<Shared>, usize);
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
-        forget_client(self.0, self.1);
+        forget_client(&self.0, self.1);
     }
 }
 
+/// A session, the number in its cancel key, and its place on the roster.
+type Begun = (Box<Session>, u32, Enrolled);
+
 /// The handshake, in its time. `None`: it did not become a session.
-async fn greet(
-    shared: &Arc<Shared>,
-    worker: &Rc<Worker>,
-    stream: Stream,
-    mut ends: Ends,
-) -> Option<(Session, crate::cancel::CancelKey, Enrolled)> {
+async fn greet(shared: Arc<Shared>, worker: Rc<Worker>, stream: Stream, mut ends: Ends) -> Option<Begun> {
+    let (shared, worker) = (&shared, &worker);
     let live = shared.live();
     let deadline = tokio::time::Instant::now() + live.config.server.login_timeout;
     let opened = handshake::open(stream, live.door.tls.as_ref());
@@ -801,20 +801,21 @@ async fn begin(
     stream: Stream,
     ends: Ends,
     admitted: Admitted,
-) -> Option<(Session, crate::cancel::CancelKey, Enrolled)> {
+) -> Option<Begun> {
     let Admitted { db, pools, settings, rest, long_keys } = admitted;
     let cancel = Arc::new(CancelEntry::default());
     let told = pools.told()?;
     let mut client = Client::new(stream, told);
     client.preload(&rest);
     let enrolled = worker.roster.enter(ends, pools.clone(), settings.clone(), cancel.clone());
-    let mut session = Session::new(worker.clone(), db, pools, client, settings, enrolled.card.clone());
+    let session = Session::new(worker.clone(), db, pools, client, settings, enrolled.card.clone());
+    let mut session = Box::new(session);
     let timeout = shared.live.load().config.server.login_timeout;
     match tokio::time::timeout(timeout, session.accept_settings()).await {
         Ok(Ok(())) => {
             let key = shared.cancel_keys.register(cancel, long_keys);
             session.welcome(key).await;
-            Some((session, key, enrolled))
+            Some((session, key.process, enrolled))
         }
         Ok(Err(report)) => {
             let mut out = Vec::new();
