@@ -29,10 +29,11 @@ pub struct Gate {
 }
 
 /// The right to hold several servers; given back on drop.
+///
+/// Boxed: few clients have one, and each has room for one.
 #[derive(Debug)]
 pub struct Pass {
-    _permit: OwnedSemaphorePermit,
-    _outer: Box<[Pass]>,
+    _permits: Box<[OwnedSemaphorePermit]>,
 }
 
 impl Gate {
@@ -59,9 +60,9 @@ impl Gate {
 
     /// A pass, if one is free and nobody waits for it.
     pub fn try_enter(self: &Arc<Self>) -> Option<Pass> {
-        let permit = Arc::clone(&self.semaphore).try_acquire_owned().ok()?;
-        let outer = self.outer.iter().map(|gate| gate.try_enter()).collect::<Option<_>>()?;
-        Some(Pass { _permit: permit, _outer: outer })
+        let gates = std::iter::once(self).chain(&self.outer);
+        let permits = gates.map(|gate| Arc::clone(&gate.semaphore).try_acquire_owned().ok());
+        Some(Pass { _permits: permits.collect::<Option<_>>()? })
     }
 
     /// Waits for a pass, first come first served.
@@ -73,12 +74,11 @@ impl Gate {
             return Ok(pass);
         }
         let deadline = Instant::now() + timeout;
-        let permit = self.permit(deadline, timeout).await?;
-        let mut outer = Vec::with_capacity(self.outer.len());
-        for gate in &self.outer {
-            outer.push(Pass { _permit: gate.permit(deadline, timeout).await?, _outer: Box::default() });
+        let mut permits = Vec::with_capacity(1 + self.outer.len());
+        for gate in std::iter::once(self).chain(&self.outer) {
+            permits.push(gate.permit(deadline, timeout).await?);
         }
-        Ok(Pass { _permit: permit, _outer: outer.into() })
+        Ok(Pass { _permits: permits.into() })
     }
 
     async fn permit(
