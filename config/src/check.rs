@@ -106,6 +106,8 @@ fn server(raw: &RawServer, problems: &mut Draft<'_>) -> Option<Server> {
         listen: listen?,
         workers,
         max_clients: small(or(&raw.max_clients, MAX_CLIENTS)?)?,
+        max_clients_per_user: small(or(&raw.max_clients_per_user, 0)?)?,
+        max_connections_per_user: small(or(&raw.max_connections_per_user, 0)?)?,
         login_timeout: or(&raw.login_timeout, LOGIN_TIMEOUT)?,
         admins: names(&raw.admins)?,
         stats_users: names(&raw.stats_users)?,
@@ -280,10 +282,28 @@ fn users(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Vec<User>> {
             }
         }
     }
-    entries.iter().map(user).collect()
+    let limits = entries.iter().map(|entry| &entry.max_connections);
+    for limit in limits.chain([&raw.server.max_connections_per_user]) {
+        // Less, and a statement over all shards could never run.
+        let shards = shards_max(raw);
+        if let Some(given) = limit.given().filter(|given| (1..shards).contains(&given.value)) {
+            problems.push(
+                given.at,
+                format!("max_connections of a user is {}, but a database has {shards} shards", given.value),
+            );
+        }
+    }
+    entries.iter().map(|entry| user(entry, &raw.server)).collect()
 }
 
-fn user(raw: &RawUser) -> Option<User> {
+/// Of the database that has most.
+fn shards_max(raw: &RawConfig) -> u64 {
+    let databases = raw.databases.value().map_or(&[][..], Vec::as_slice);
+    let shards = databases.iter().filter_map(|database| database.shards.value());
+    shards.map(|shards| shards.len() as u64).max().unwrap_or(1)
+}
+
+fn user(raw: &RawUser, server: &RawServer) -> Option<User> {
     let passwords = match &raw.passwords {
         Field::Given(list) => list.value.iter().map(|secret| secret.value.clone()).collect(),
         Field::Absent => Vec::new(),
@@ -294,6 +314,7 @@ fn user(raw: &RawUser) -> Option<User> {
         passwords,
         pool: PoolOverrides {
             size: raw.pool.size.value().and_then(|size| small(*size)),
+            reserve: raw.pool.reserve.value().and_then(|reserve| small(*reserve)),
             checkout_timeout: raw.pool.checkout_timeout.value().copied(),
             mode: raw.pool.mode.value().copied(),
             cache_unnamed: raw.pool.cache_unnamed.value().copied(),
@@ -303,7 +324,8 @@ fn user(raw: &RawUser) -> Option<User> {
             idle_transaction_timeout: raw.pool.times.idle_transaction_timeout.value().copied(),
             client_idle_timeout: raw.pool.times.client_idle_timeout.value().copied(),
         },
-        max_clients: small(or(&raw.max_clients, 0)?)?,
+        max_clients: small(or(&raw.max_clients, or(&server.max_clients_per_user, 0)?)?)?,
+        max_connections: small(or(&raw.max_connections, or(&server.max_connections_per_user, 0)?)?)?,
     })
 }
 
@@ -353,6 +375,7 @@ fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> 
     Some(Database {
         name: name.clone(),
         max_clients: small(or(&raw.max_clients, 0)?)?,
+        max_connections: small(or(&raw.max_connections, 0)?)?,
         shards: shards.iter().map(shard).collect::<Option<_>>()?,
         catalog: catalog?,
         control: control?,

@@ -24,6 +24,9 @@ pub struct Server {
     pub workers: usize,
     /// Clients connected at once, over all workers.
     pub max_clients: usize,
+    /// For users who are not in the file; what `users` say is said there. 0: no limit.
+    pub max_clients_per_user: usize,
+    pub max_connections_per_user: usize,
     /// From accept to the end of authentication.
     pub login_timeout: Duration,
     /// Who may do everything in the console, and who may only look.
@@ -127,6 +130,8 @@ pub struct User {
     pub pool: PoolOverrides,
     /// 0: no limit.
     pub max_clients: usize,
+    /// Server connections, over all databases and servers. 0: no limit; else one for each shard of any database.
+    pub max_connections: usize,
 }
 
 /// Where a password comes from. `Debug` (in `secret`) does not print it.
@@ -156,6 +161,7 @@ pub enum PoolMode {
 pub struct PoolOverrides {
     pub mode: Option<PoolMode>,
     pub size: Option<u32>,
+    pub reserve: Option<u32>,
     pub checkout_timeout: Option<Duration>,
     pub cache_unnamed: Option<bool>,
     pub pinned_max: Option<u32>,
@@ -176,6 +182,7 @@ impl PoolOverrides {
         }
         set(&mut settings.mode, self.mode);
         set(&mut settings.size, self.size);
+        set(&mut settings.reserve, self.reserve);
         set(&mut settings.checkout_timeout, self.checkout_timeout);
         set(&mut settings.cache_unnamed, self.cache_unnamed);
         set(&mut settings.pinned_max, self.pinned_max);
@@ -225,6 +232,8 @@ pub struct Database {
     pub name: String,
     /// 0: no limit.
     pub max_clients: usize,
+    /// Connections to each of its servers, over all users. 0: no limit.
+    pub max_connections: usize,
     pub shards: Vec<Shard>,
     /// Index into `shards`.
     pub catalog: usize,

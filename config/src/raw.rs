@@ -70,6 +70,12 @@ pub(crate) struct RawServer {
     /// Clients connected at once, 1 to 1000000; the next is refused with SQLSTATE 53300. Default: 10000.
     pub max_clients: Field<u64>,
 
+    /// `max_clients` of every user who has none of its own; 0 means no limit. Default: 0.
+    pub max_clients_per_user: Field<u64>,
+
+    /// `max_connections` of every user who has none of its own; 0 means no limit. Default: 0.
+    pub max_connections_per_user: Field<u64>,
+
     /// From accepting a client to the end of its authentication. With a unit, "1ms" to "1h".
     /// Default: "60s".
     pub login_timeout: Field<Duration>,
@@ -150,11 +156,15 @@ pub(crate) struct RawUser {
     /// right. Required for the methods "scram-sha-256", "md5" and "password", unless a server is asked.
     pub passwords: Field<Vec<At<Secret>>>,
 
-    /// `size`, `checkout_timeout`, `cache_unnamed` and the limits of time, beside the name. Default: the database's pool.
+    /// `size`, `reserve`, `checkout_timeout`, `cache_unnamed` and the limits of time, beside the name. Default: the database's pool.
     pub pool: RawPool,
 
-    /// Clients of this user at once, over all databases; 0 means no limit. Default: 0.
+    /// Clients of this user at once, over all databases; 0 means no limit. Default: `server.max_clients_per_user`.
     pub max_clients: Field<u64>,
+
+    /// Server connections of this user at once, over all databases and servers; 0 means no limit, anything else is at
+    /// least the number of shards of each database. Default: `server.max_connections_per_user`.
+    pub max_connections: Field<u64>,
 
     pub at: usize,
 }
@@ -241,6 +251,9 @@ pub(crate) struct RawDatabase {
 
     /// Clients of this database at once; 0 means no limit. Default: 0.
     pub max_clients: Field<u64>,
+
+    /// Connections to each server of this database at once, over all users; 0 means no limit. Default: 0.
+    pub max_connections: Field<u64>,
 
     /// Name of the shard that keeps pgherd's own tables. Default: the first shard.
     pub catalog: Field<String>,
@@ -364,6 +377,16 @@ impl RawServer {
             listen: section.list("listen", false, problems, values::listen),
             workers: section.value("workers", problems, values::integer(WORKERS)),
             max_clients: section.value("max_clients", problems, values::integer(CLIENTS)),
+            max_clients_per_user: section.value(
+                "max_clients_per_user",
+                problems,
+                values::integer(CLIENTS_OF_ONE),
+            ),
+            max_connections_per_user: section.value(
+                "max_connections_per_user",
+                problems,
+                values::integer(MIN_SIZE),
+            ),
             login_timeout: section.value("login_timeout", problems, values::duration(LOGIN_TIMEOUT)),
             admins: section.list("admins", false, problems, values::role),
             stats_users: section.list("stats_users", false, problems, values::role),
@@ -450,6 +473,7 @@ impl RawUser {
             passwords: section.list("password", true, problems, values::secret),
             pool: RawPool {
                 size: section.value("size", problems, values::integer(POOL_SIZE)),
+                reserve: section.value("reserve", problems, values::integer(MIN_SIZE)),
                 checkout_timeout: section.value(
                     "checkout_timeout",
                     problems,
@@ -462,6 +486,7 @@ impl RawUser {
                 ..RawPool::default()
             },
             max_clients: section.value("max_clients", problems, values::integer(CLIENTS_OF_ONE)),
+            max_connections: section.value("max_connections", problems, values::integer(MIN_SIZE)),
             at: section.at,
         };
         section.elsewhere(
@@ -471,7 +496,6 @@ impl RawUser {
                 "waiting_max",
                 "statements_max",
                 "min_size",
-                "reserve",
                 "reserve_timeout",
                 "lifetime",
             ],
@@ -520,6 +544,7 @@ impl RawDatabase {
         let database = Self {
             name,
             max_clients: section.value("max_clients", problems, values::integer(CLIENTS_OF_ONE)),
+            max_connections: section.value("max_connections", problems, values::integer(MIN_SIZE)),
             catalog: section.value("catalog", problems, values::text),
             control: match section.section("control", problems) {
                 Field::Given(At { at, value }) => {

@@ -68,6 +68,8 @@ fn the_example_file_means_what_it_says() {
             ],
             workers: 4,
             max_clients: 10_000,
+            max_clients_per_user: 0,
+            max_connections_per_user: 0,
             login_timeout: Duration::from_secs(60),
             admins: vec!["admin".into()],
             stats_users: vec!["watch".into()],
@@ -100,6 +102,7 @@ fn the_example_file_means_what_it_says() {
                 passwords: vec![Secret::Environment("APP_PASSWORD".into())],
                 pool: PoolOverrides::default(),
                 max_clients: 0,
+                max_connections: 0,
             },
             User {
                 name: "reports".into(),
@@ -112,12 +115,14 @@ fn the_example_file_means_what_it_says() {
                     ..PoolOverrides::default()
                 },
                 max_clients: 50,
+                max_connections: 0,
             },
         ],
         databases: vec![
             Database {
                 name: "shop".into(),
                 max_clients: 0,
+                max_connections: 0,
                 shards: vec![
                     first,
                     shard("s1", "127.0.0.1", 5502, "shop"),
@@ -149,6 +154,7 @@ fn the_example_file_means_what_it_says() {
             Database {
                 name: "archive".into(),
                 max_clients: 0,
+                max_connections: 0,
                 shards: vec![shard("s0", "127.0.0.1", 5505, "archive")],
                 catalog: 0,
                 control: None,

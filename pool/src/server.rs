@@ -11,6 +11,7 @@ use pgherd_wire::{Header, Stream, frame, message};
 use tokio::time::Instant;
 
 use crate::cancel::CancelHandle;
+use crate::cap::Taken;
 use crate::connect::{Login, read_parameter};
 use crate::parameters::Parameters;
 
@@ -89,17 +90,19 @@ pub(crate) struct Place {
     pool_number: u32,
     /// Of the connection that has it; 0 before there is one.
     pub(crate) server: u64,
+    /// In the bounds that the pool shares with others. `None`: given back for now.
+    pub(crate) taken: Option<Taken>,
 }
 
 /// A pool, seen by what takes up its places.
 pub(crate) trait Places: Send + Sync {
-    fn free_place(self: Arc<Self>, server: u64);
+    fn free_place(self: Arc<Self>, server: u64, taken: Option<Taken>);
 }
 
 impl Place {
     /// For a place that is already counted.
-    pub(crate) fn new(pool_number: u32, pool: Weak<dyn Places>) -> Self {
-        Self { pool, pool_number, server: 0 }
+    pub(crate) fn new(pool_number: u32, pool: Weak<dyn Places>, taken: Taken) -> Self {
+        Self { pool, pool_number, server: 0, taken: Some(taken) }
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -114,7 +117,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.upgrade() {
-            pool.free_place(self.server);
+            pool.free_place(self.server, self.taken.take());
         }
     }
 }

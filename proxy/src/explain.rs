@@ -25,10 +25,11 @@ pub fn run(file: &Path, sql: &str) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let caps = crate::caps::Caps::new(&config);
     let mut good = true;
     for database in &config.databases {
         let (requests, inbox) = mpsc::unbounded_channel();
-        let db = match Database::new(database, &[], 1, requests, None) {
+        let db = match Database::new(database, &[], 1, requests, None, &caps) {
             Ok(db) => Arc::new(db),
             Err(why) => {
                 eprintln!("pgherd: {why}");

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Door;
 use crate::cancel::{CancelEntry, CancelKeys};
+use crate::caps::Caps;
 use crate::control;
 use crate::database::{Database, UserPools};
 use crate::handshake::{self, Opening, Refused};
@@ -137,6 +138,7 @@ pub struct Shared {
     /// Where the configuration is read again.
     pub file: PathBuf,
     pub reloading: tokio::sync::Mutex<()>,
+    pub caps: Arc<Caps>,
     /// The control thread's.
     pub control: Handle,
     pub periods: Mutex<Periods>,
@@ -229,11 +231,13 @@ pub fn serve(config: Config, file: &Path, beside: bool) -> Result<(), String> {
 /// As [`serve`].
 pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce()) -> Result<(), String> {
     let door = Arc::new(Door::new(&config)?);
+    let caps = Caps::new(&config);
     let mut databases = HashMap::new();
     let mut controls = Vec::new();
     for database in &config.databases {
         let (requests, inbox) = mpsc::unbounded_channel();
-        let made = Arc::new(Database::new(database, &config.users, config.server.workers, requests, None)?);
+        let made = Database::new(database, &config.users, config.server.workers, requests, None, &caps)?;
+        let made = Arc::new(made);
         controls.push((made.clone(), inbox));
         databases.insert(database.name.clone(), made);
     }
@@ -258,6 +262,7 @@ pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce
         live: ArcSwap::from_pointee(Live { config, door, databases }),
         file: file.to_owned(),
         reloading: tokio::sync::Mutex::default(),
+        caps,
         control: control.handle().clone(),
         periods: Mutex::default(),
         consoles: Mutex::default(),
@@ -476,7 +481,8 @@ async fn sweep(shared: Arc<Shared>, worker: Rc<Worker>) {
     loop {
         tick.tick().await;
         checks += 1;
-        if checks % TIME_CHECKS == 0 || shared.live.load().has_time_limits() {
+        // Who has no limits is not looked at: there may be many.
+        if shared.live.load().has_time_limits() {
             worker.roster.keep_time();
         }
         if checks % TIME_CHECKS == 0 {
@@ -520,36 +526,35 @@ fn forget_client(shared: &Shared, worker: usize) {
 }
 
 fn start_client(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: Stream, ends: Ends) {
-    let shared = shared.clone();
-    let worker = worker.clone();
+    let counted = Counted(shared.clone(), worker.id);
+    // Boxed, and made out here: its buffers live only as long as the handshake, and the task of a client that was let in keeps
+    // no room for what that began with.
+    let greeting = Box::pin(greet(shared.clone(), worker.clone(), stream, ends));
     tokio::task::spawn_local(async move {
-        let counted = Counted(&shared, worker.id);
-        // Boxed: its buffers live only as long as the handshake.
-        let session = Box::pin(greet(&shared, &worker, stream, ends)).await;
-        if let Some((session, key, enrolled)) = session {
+        let session = greeting.await;
+        if let Some((session, process, enrolled)) = session {
             session.run().await;
-            shared.cancel_keys.remove(key);
+            counted.0.cancel_keys.remove(process);
             drop(enrolled);
         }
         drop(counted);
     });
 }
 
-struct Counted<'a>(&'a Shared, usize);
+struct Counted(Arc<Shared>, usize);
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
-        forget_client(self.0, self.1);
+        forget_client(&self.0, self.1);
     }
 }
 
+/// A session, the number in its cancel key, and its place on the roster.
+type Begun = (Box<Session>, u32, Enrolled);
+
 /// The handshake, in its time. `None`: it did not become a session.
-async fn greet(
-    shared: &Arc<Shared>,
-    worker: &Rc<Worker>,
-    stream: Stream,
-    mut ends: Ends,
-) -> Option<(Session, crate::cancel::CancelKey, Enrolled)> {
+async fn greet(shared: Arc<Shared>, worker: Rc<Worker>, stream: Stream, mut ends: Ends) -> Option<Begun> {
+    let (shared, worker) = (&shared, &worker);
     let live = shared.live();
     let deadline = tokio::time::Instant::now() + live.config.server.login_timeout;
     let opened = handshake::open(stream, live.door.tls.as_ref());
@@ -762,7 +767,8 @@ fn within_limits(live: &Live, db: &Database, user: &str) -> Result<(), Report> {
         return Err(Report::fatal("53300", format!("too many connections for database \"{}\"", db.name))
             .hint("The limit is max_clients of the database in pgherd's configuration."));
     }
-    let limit = live.config.users.iter().find(|u| u.name == user).map_or(0, |u| u.max_clients);
+    let guests = live.config.server.max_clients_per_user;
+    let limit = live.config.users.iter().find(|u| u.name == user).map_or(guests, |u| u.max_clients);
     if limit > 0 {
         let of_user = live.databases.values().filter_map(|d| d.user(user)).map(|pools| clients(&pools));
         if of_user.sum::<usize>() >= limit {
@@ -841,20 +847,21 @@ async fn begin(
     stream: Stream,
     ends: Ends,
     admitted: Admitted,
-) -> Option<(Session, crate::cancel::CancelKey, Enrolled)> {
+) -> Option<Begun> {
     let Admitted { db, pools, settings, rest, long_keys } = admitted;
     let cancel = Arc::new(CancelEntry::default());
     let told = pools.told()?;
     let mut client = Client::new(stream, told);
     client.preload(&rest);
     let enrolled = worker.roster.enter(ends, pools.clone(), settings.clone(), cancel.clone());
-    let mut session = Session::new(worker.clone(), db, pools, client, settings, enrolled.card.clone());
+    let session = Session::new(worker.clone(), db, pools, client, settings, enrolled.card.clone());
+    let mut session = Box::new(session);
     let timeout = shared.live.load().config.server.login_timeout;
     match tokio::time::timeout(timeout, session.accept_settings()).await {
         Ok(Ok(())) => {
             let key = shared.cancel_keys.register(cancel, long_keys);
             session.welcome(key).await;
-            Some((session, key, enrolled))
+            Some((session, key.process, enrolled))
         }
         Ok(Err(report)) => {
             let mut out = Vec::new();

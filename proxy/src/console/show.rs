@@ -489,7 +489,7 @@ fn databases(shared: &Shared, live: &Live) -> Vec<Vec<Value>> {
             seconds(config.pool.lifetime),
             mode(config.pool.mode),
             Value::Null,
-            0u32,
+            config.max_connections,
             open,
             config.max_clients,
             clients,
@@ -510,9 +510,9 @@ fn users(live: &Live) -> Vec<Vec<Value>> {
         row![
             user.name.as_str(),
             user.pool.size.map_or(String::new(), |size| format!("{size:9}")),
-            "",
+            user.pool.reserve.map_or(String::new(), |size| format!("{size:9}")),
             user.pool.mode.map(mode),
-            0u32,
+            user.max_connections,
             open,
             user.max_clients,
             clients,
@@ -706,7 +706,8 @@ async fn lists(shared: &Shared, live: &Live) -> Vec<Vec<Value>> {
 fn config(live: &Live) -> Vec<Vec<Value>> {
     let server = &live.config.server;
     // Of several databases the first speaks for all.
-    let pool = &live.config.databases[0].pool;
+    let first = &live.config.databases[0];
+    let pool = &first.pool;
     let whole = |duration: Duration| match duration.subsec_micros() {
         0 => duration.as_secs().to_string(),
         _ => format!("{}", duration.as_secs_f64()),
@@ -734,11 +735,11 @@ fn config(live: &Live) -> Vec<Vec<Value>> {
         ("listen_addr", addresses.join(","), "127.0.0.1", false),
         ("listen_port", port.unwrap_or(6432).to_string(), "6432", false),
         ("max_client_conn", server.max_clients.to_string(), "10000", true),
-        ("max_db_client_connections", "0".into(), "0", false),
-        ("max_db_connections", "0".into(), "0", false),
+        ("max_db_client_connections", first.max_clients.to_string(), "0", true),
+        ("max_db_connections", first.max_connections.to_string(), "0", true),
         ("max_prepared_statements", pool.statements_max.to_string(), "500", true),
-        ("max_user_client_connections", "0".into(), "0", false),
-        ("max_user_connections", "0".into(), "0", false),
+        ("max_user_client_connections", server.max_clients_per_user.to_string(), "0", true),
+        ("max_user_connections", server.max_connections_per_user.to_string(), "0", true),
         ("min_pool_size", pool.min_size.to_string(), "0", true),
         ("pool_mode", mode(pool.mode).into(), "transaction", false),
         ("query_timeout", whole(pool.query_timeout), "0", true),

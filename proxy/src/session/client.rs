@@ -15,6 +15,7 @@ use pgherd_wire::frame::{self, FrameError, HEADER_BYTES, Header};
 use pgherd_wire::message;
 
 use super::link::BLOCK_BYTES;
+use super::seldom::Seldom;
 use super::statements::{Prepared, ServerName, StatementId};
 
 /// Bytes waiting for a slow client beyond which its servers are not read.
@@ -52,7 +53,7 @@ pub struct Client {
     /// By the client's own names.
     pub statements: Names<Rc<Prepared>>,
     /// What Describe told it of a statement's result. Not those that are parsed for each use.
-    pub described: HashMap<StatementId, Described, foldhash::fast::RandomState>,
+    pub described: Seldom<StatementId, Described>,
     /// The last definition that an error took back: a server may yet speak of it.
     pub undone: Option<(Box<[u8]>, Rc<Prepared>)>,
     pub tally: Tally,
@@ -136,7 +137,7 @@ impl Client {
             failed: false,
             status: b'I',
             statements: Names::default(),
-            described: HashMap::default(),
+            described: Seldom::default(),
             undone: None,
             tally: Tally::default(),
         }
@@ -326,7 +327,8 @@ impl Client {
 
     /// A name of this statement is gone.
     pub fn forget_description(&mut self, id: StatementId) {
-        if self.described.contains_key(&id) && !self.statements.values().any(|statement| statement.id == id) {
+        if self.described.get(&id).is_some() && !self.statements.values().any(|statement| statement.id == id)
+        {
             self.described.remove(&id);
         }
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use pgherd_router::ShardId;
 use pgherd_wire::message::Report;
 
-use super::client::Told;
 use super::link::Unit;
 use super::settings::Value;
 use super::{LinkError, Session};
 use crate::cancel::CancelKey;
+use crate::database::Accepted;
 use crate::handshake;
 
 /// Startup settings that any server takes and none reports in another form than it was given.
@@ -20,15 +20,20 @@ impl Session {
     /// becomes what the client is told.
     pub async fn accept_settings(&mut self) -> Result<(), Report> {
         let startup = self.startup.clone();
+        let key = format!("{startup:?}");
+        if let Some(accepted) = self.pools.accepted(&key) {
+            // The very same for all clients that say the same: most of what an idle client would keep for itself.
+            self.client.set_told(accepted.told);
+            self.card.settings.replace(accepted.settings.clone());
+            self.startup = accepted.settings.clone();
+            self.settings = accepted.settings;
+            return Ok(());
+        }
         if startup.names().all(|name| PLAIN.contains(&name)) {
             if let Some(Value::Raw(name)) = startup.get("application_name") {
                 self.client.retell("application_name", name);
             }
-            return Ok(());
-        }
-        let key = format!("{startup:?}");
-        if let Some(told) = self.pools.accepted(&key) {
-            self.client.set_told(told);
+            self.pools.accept(key, Accepted { settings: startup, told: self.client.told().clone() });
             return Ok(());
         }
         // ParameterStatus messages come for the client; it gets them with its welcome, all in one.
@@ -36,8 +41,7 @@ impl Session {
         let result = self.try_settings().await;
         self.client.hushed = false;
         result?;
-        let told: Arc<Told> = self.client.told().clone();
-        self.pools.accept(key, told);
+        self.pools.accept(key, Accepted { settings: startup, told: self.client.told().clone() });
         Ok(())
     }
 

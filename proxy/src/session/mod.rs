@@ -25,6 +25,7 @@ mod now;
 mod pin;
 mod query;
 mod schema;
+mod seldom;
 pub mod settings;
 pub mod statements;
 mod transaction;
@@ -44,11 +45,13 @@ use crate::database::{Database, UserPools};
 use crate::roster::{Card, Order, Phase, Why};
 use crate::worker::Worker;
 use client::{Client, Incoming, Names, Tally};
-use extended::{Pending, Portal};
+use extended::Pending;
+pub use extended::Portal;
 use link::{Broken, Expect, Link, LinkState, Undo, Unit};
 use listen::Listening;
 use now::Quick;
 use pin::Kept;
+use seldom::Seldom;
 use settings::Settings;
 use transaction::Block;
 
@@ -76,6 +79,14 @@ pub enum End {
     Fatal,
 }
 
+/// What a client with a server needs and an idle one does not: made once, lent again and again by the worker. Empty, with
+/// room.
+#[derive(Default)]
+pub struct Luggage {
+    pub links: Vec<Link>,
+    pub portals: Names<Portal>,
+}
+
 pub struct Session {
     worker: Rc<Worker>,
     db: Arc<Database>,
@@ -89,7 +100,7 @@ pub struct Session {
     settings: Arc<Settings>,
     portals: Names<Portal>,
     /// SQL cursors, by the shard that they were declared on.
-    cursors: std::collections::HashMap<String, ShardId>,
+    cursors: Seldom<String, ShardId>,
     /// Messages of the extended protocol whose server is not known yet.
     pending: Vec<Pending>,
     /// After an error of pgherd's own in the extended protocol: everything is skipped until Sync.
@@ -127,7 +138,7 @@ impl Session {
             settings: startup.clone(),
             startup,
             portals: Names::default(),
-            cursors: Default::default(),
+            cursors: Seldom::default(),
             pending: Vec::new(),
             skip: false,
             pinned,
@@ -141,7 +152,7 @@ impl Session {
     }
 
     /// Serves the client until it leaves.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         poll_fn(|cx| {
             self.card.served_by(cx.waker());
             Poll::Ready(())
@@ -182,6 +193,12 @@ impl Session {
             self.worker.give_block(block);
         }
         self.worker.give_scratch(self.client.take_out());
+        if self.links.is_empty() && self.portals.is_empty() {
+            self.worker.give_luggage(Luggage {
+                links: std::mem::take(&mut self.links),
+                portals: std::mem::take(&mut self.portals),
+            });
+        }
         poll_fn(|cx| {
             for link in &mut self.links {
                 while link.poll_take(cx, &mut self.client) {}
@@ -641,7 +658,7 @@ impl Session {
             if link.lost_replies == 0 {
                 // In a transaction, but nothing asked: the next statement learns of it.
                 if let Some(block) = &mut self.block {
-                    block.loss = Some(report);
+                    block.loss = Some(Box::new(report));
                 }
                 continue;
             }
@@ -1013,7 +1030,7 @@ impl Session {
     }
 
     /// The client is gone: its statements are cancelled, its transaction rolled back, its servers kept if that is clean.
-    async fn leave(mut self, end: End) {
+    async fn leave(mut self: Box<Self>, end: End) {
         self.count();
         if let Some(why) = self.card.ends()
             && !self.client.gone

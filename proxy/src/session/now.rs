@@ -25,7 +25,7 @@ use super::link::Link;
 use super::query::text_of;
 use super::statements::Prepared;
 use super::transaction::Block;
-use super::{End, Session};
+use super::{End, Luggage, Session};
 use crate::database::PLAIN_VERSION;
 
 enum Control {
@@ -61,6 +61,9 @@ impl Session {
     pub(super) async fn quick(&mut self) -> Result<Quick, End> {
         self.client.lend(|| self.worker.take_block());
         self.client.lend_out(|| self.worker.take_scratch());
+        if self.links.capacity() == 0 && self.portals.is_empty() {
+            Luggage { links: self.links, portals: self.portals } = self.worker.take_luggage();
+        }
         poll_fn(|cx| self.poll_quick(cx)).await
     }
 

@@ -524,7 +524,7 @@ impl Session {
 
     /// What a failed or broken transaction answers to everything but its end.
     pub(super) fn refuses_statements(&mut self) -> Option<Report> {
-        if let Some(loss) = self.block.as_mut().and_then(|b| b.loss.take()) {
+        if let Some(loss) = self.block.as_mut().and_then(|b| b.loss.take()).map(|loss| *loss) {
             return Some(loss);
         }
         (self.block.is_some() && self.client.failed).then(in_failed_block)

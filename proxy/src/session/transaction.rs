@@ -43,7 +43,7 @@ pub struct Block {
     /// pgherd itself said an error in it, which no server knows of: it has failed whatever they say.
     pub verdict: bool,
     /// What the next statement is told about that.
-    pub loss: Option<Report>,
+    pub loss: Option<Box<Report>>,
     /// The schema as this transaction sees it, when it changed it.
     pub topology: Option<Arc<Topology>>,
     /// The client's own COMMIT is on its way to its only server: see `now`.
@@ -511,7 +511,7 @@ impl Session {
         if self.client.failed || self.block.as_ref().is_some_and(|b| b.doomed) {
             // Not this: the tag alone. A server lost between two statements was no news to the client yet, and
             // drivers take COMMIT for done unless it is answered with an error.
-            let untold = self.block.as_mut().and_then(|b| b.loss.take());
+            let untold = self.block.as_mut().and_then(|b| b.loss.take()).map(|loss| *loss);
             self.roll_back().await?;
             return untold.map_or(Ok("ROLLBACK"), |loss| {
                 let detail = "A server that took part was lost; the transaction is rolled back.";
