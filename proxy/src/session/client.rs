@@ -15,13 +15,11 @@ use pgherd_wire::frame::{self, FrameError, HEADER_BYTES, Header};
 use pgherd_wire::message;
 
 use super::link::BLOCK_BYTES;
+use super::names::Names;
 use super::statements::{Prepared, ServerName, StatementId};
 
 /// Bytes waiting for a slow client beyond which its servers are not read.
 const BACKLOG_BYTES: usize = 64 * 1024;
-
-/// By names that a client chooses: the hash is seeded at random, and costs a twentieth of the standard one.
-pub type Names<T> = HashMap<Box<[u8]>, T, foldhash::fast::RandomState>;
 
 /// Parameters that servers report, as this client was last told them.
 pub type Told = Vec<(Box<str>, Box<str>)>;
@@ -150,7 +148,7 @@ impl Client {
         let name_at = at + 1;
         let name_end = name_at + body[name_at..].iter().position(|byte| *byte == b'"')?;
         let named = &body[name_at..name_end];
-        let undone = self.undone.iter().map(|(name, statement)| (name, statement));
+        let undone = self.undone.iter().map(|(name, statement)| (&**name, statement));
         let mut names = self.statements.iter().chain(undone);
         let own = names.find(|(_, s)| ServerName::of(s.id).as_bytes() == named)?.0;
         // PostgreSQL has words of its own for the unnamed one (postgres.c, exec_bind_message).
@@ -319,7 +317,7 @@ impl Client {
             Some(known) if Rc::ptr_eq(known, prepared) => {}
             Some(known) => *known = prepared.clone(),
             None => {
-                self.statements.insert(name.into(), prepared.clone());
+                self.statements.insert(name, prepared.clone());
             }
         }
     }
@@ -332,9 +330,7 @@ impl Client {
     }
 
     pub fn forget_unnamed(&mut self) {
-        if !self.statements.is_empty() {
-            self.statements.remove(&b""[..]);
-        }
+        self.statements.remove(b"");
     }
 
     /// Hands the CopyData bytes at the front to `use_bytes` and takes them.

@@ -5,6 +5,7 @@
 //!
 //! Not here: who asked and why (`session`), lending (`pgherd_pool`).
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -80,7 +81,7 @@ pub enum Expect {
     Close,
     Sync,
     /// A reply of pgherd's own, in its place among the server's.
-    Local(Vec<u8>, Undo),
+    Local(Cow<'static, [u8]>, Undo),
     /// Everything up to ReadyForQuery belongs to a statement of pgherd's own, or to a part of a statement that runs on several shards.
     Unit(Unit),
     /// One extended message of pgherd's own inside the client's batch: swallowed until CommandComplete. `prepares`: what it makes
@@ -281,7 +282,13 @@ impl Link {
             || self.ddl_done
             || self.broken.is_some()
             || !self.undone.is_empty()
-            || matches!(self.expects.front(), Some(Expect::Local(..)))
+            || self.has_local_news()
+    }
+
+    /// A reply of pgherd's own may be said now. One that stands before a BindComplete of the same batch goes out with that.
+    fn has_local_news(&self) -> bool {
+        matches!(self.expects.front(), Some(Expect::Local(..)))
+            && !matches!(self.expects.get(1), Some(Expect::Bind))
     }
 
     /// A ReadyForQuery will come by itself.
@@ -462,10 +469,12 @@ impl Link {
             };
             let available = self.end - at;
             let whole = available >= head.total();
-            if whole
-                && matches!(head.kind, b'D' | b'T' | b'd')
-                && matches!(self.expects.front(), Some(Expect::Query { .. }))
-            {
+            let plain = match self.expects.front() {
+                Some(Expect::Query { .. }) => matches!(head.kind, b'D' | b'T' | b'd'),
+                Some(Expect::Execute { .. }) => matches!(head.kind, b'D' | b'd'),
+                _ => false,
+            };
+            if whole && plain {
                 // Most of what ever comes.
                 at += head.total();
                 continue;
