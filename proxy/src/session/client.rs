@@ -192,6 +192,14 @@ impl Client {
         Some(std::mem::take(&mut self.inbox))
     }
 
+    /// Takes the block with whatever is in it: nothing more will be read.
+    pub fn give_up_block(&mut self) -> Vec<u8> {
+        self.start = 0;
+        self.end = 0;
+        self.copy_left = 0;
+        std::mem::take(&mut self.inbox)
+    }
+
     /// Takes the buffer for what it is owed, if nothing is: an idle client does not need it.
     pub fn take_out(&mut self) -> Vec<u8> {
         if self.out.is_empty() { std::mem::take(&mut self.out) } else { Vec::new() }

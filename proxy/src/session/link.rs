@@ -27,6 +27,9 @@ const UNDERSTOOD_BYTES_MAX: usize = 16 << 20;
 /// A block for reading; forwarded in place.
 pub const BLOCK_BYTES: usize = 16 * 1024;
 
+/// What a block becomes while a server fills it: a large result costs fewer reads and writes.
+const LARGE_BLOCK_BYTES: usize = 64 * 1024;
+
 /// What a server connection remembers while it goes from client to client.
 #[derive(Debug, Default)]
 pub struct LinkState {
@@ -264,11 +267,15 @@ impl Link {
 
     /// Gives up what the next link can use again.
     pub fn into_parts(self) -> (Box<Server<LinkState>>, Spare) {
-        let (mut out, mut expects, mut captured) = (self.out, self.expects, self.captured);
+        let (mut block, mut out, mut expects, mut captured) =
+            (self.block, self.out, self.expects, self.captured);
+        if block.len() == LARGE_BLOCK_BYTES {
+            block.truncate(BLOCK_BYTES);
+        }
         out.clear();
         expects.clear();
         captured.clear();
-        (self.server, Spare { block: self.block, out, expects, captured })
+        (self.server, Spare { block, out, expects, captured })
     }
 
     /// No reply owed and nothing to send.
@@ -415,12 +422,15 @@ impl Link {
             }
             Poll::Ready(Ok(n)) => {
                 self.end += n;
+                let filled = self.end == BLOCK_BYTES && self.block.len() == BLOCK_BYTES;
                 if let Err(why) = self.digest(cx, client) {
                     self.fail(Broken::Violation(why));
                 }
                 if self.expects.is_empty() {
                     // What is asked from here on needs a Flush of its own.
                     self.flush_asked = false;
+                } else if filled {
+                    self.block.resize(LARGE_BLOCK_BYTES, 0);
                 }
                 true
             }

@@ -1042,6 +1042,8 @@ impl Session {
         }
         self.client.gone = true;
         self.client.shrink();
+        // For the next client: a block of its own for each connection would be cleared each time.
+        self.worker.give_block(self.client.give_up_block());
         let clean = tokio::time::timeout(CLEAN_UP_TIMEOUT, async {
             let running: Vec<_> =
                 self.links.iter().filter(|l| !l.quiet()).map(|l| l.server.cancel.clone()).collect();

@@ -4,6 +4,9 @@
 //! function looks first and then acts: when it answers `false` it has changed nothing that they would not change the same
 //! way, and the message is theirs. Nothing here refuses anything: whatever deserves an error goes the long way.
 //!
+//! One wait belongs to it: where nothing is in the way but that no server is idle, the session waits for one, and the same message is
+//! looked at again.
+//!
 //! Why it exists: the long way is a machine of futures, which costs more than the message. Here a message costs no allocation
 //! and no copy of its body.
 //!
