@@ -516,8 +516,10 @@ impl<S: Default + Send + 'static> Pool<S> {
         loop {
             let server = match self.ask(worker, since, &mut seniority)? {
                 Asked::Lent(server) => server,
-                Asked::Queued(mut waiting) => {
-                    self.open_for_waiters();
+                Asked::Queued(mut waiting, opens) => {
+                    if opens {
+                        self.open_for_waiters();
+                    }
                     match tokio::time::timeout_at(deadline, &mut waiting.offer).await {
                         Ok(Ok(offer)) => {
                             waiting.left = true;
@@ -580,7 +582,8 @@ impl<S: Default + Send + 'static> Pool<S> {
         });
         let (offer, receiver) = oneshot::channel();
         shared.enqueue(worker, Waiter { seniority, since, offer });
-        Ok(Asked::Queued(Waiting { pool: self, worker, seniority, offer: receiver, left: false }))
+        let opens = shared.may_open(&limits);
+        Ok(Asked::Queued(Waiting { pool: self, worker, seniority, offer: receiver, left: false }, opens))
     }
 
     /// The own worker's warmest idle connection, or another worker's coldest.
@@ -882,7 +885,8 @@ impl<S> Shared<S> {
 
 enum Asked<'a, S: Default + Send + 'static> {
     Lent(Box<Server<S>>),
-    Queued(Waiting<'a, S>),
+    /// `true`: another connection may be opened.
+    Queued(Waiting<'a, S>, bool),
 }
 
 /// A place in the queue; given up on drop.

@@ -167,7 +167,12 @@ impl<S> Server<S> {
 
     /// Whether an idle connection may be lent: reads what came in meanwhile, if anything did. Costs no system call
     /// when nothing did.
+    #[inline]
     pub(crate) fn is_fit(&mut self) -> bool {
+        !self.stream.may_read_now() || self.is_fit_with_something_to_read()
+    }
+
+    fn is_fit_with_something_to_read(&mut self) -> bool {
         let stream = &mut self.stream;
         match now(|cx| stream.poll_read_ready(cx)) {
             Poll::Pending => true,

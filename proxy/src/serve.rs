@@ -317,8 +317,14 @@ pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce
     Ok(())
 }
 
+fn runtime_builder() -> tokio::runtime::Builder {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all();
+    builder
+}
+
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    runtime_builder().build()
 }
 
 /// Returns when the workers were told to end, by a signal or by the console.
@@ -406,7 +412,8 @@ fn run_worker(
     listeners: Vec<Listener>,
     mut inbox: mpsc::UnboundedReceiver<Ask>,
 ) {
-    let runtime = match runtime() {
+    // Not this: a `LocalSet` in a runtime. That is a scheduler in a scheduler: each wait would poll what is below as well.
+    let runtime = match runtime_builder().build_local(Default::default()) {
         Ok(runtime) => runtime,
         Err(e) => {
             tracing::error!(error = %e, "a worker cannot start");
@@ -414,8 +421,7 @@ fn run_worker(
         }
     };
     let worker = Worker::new(id, shared.ids.clone());
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
+    runtime.block_on(async {
         for listener in listeners {
             let (shared, worker, stop) = (shared.clone(), worker.clone(), shared.stop.subscribe());
             tokio::task::spawn_local(listen::accept(listener, stop, move |stream, ends| {
@@ -748,7 +754,7 @@ async fn replicate(
         Ok(linked) => {
             let key = shared.cancel_keys.register(cancel, long_keys);
             replication::serve(stream, linked, kind, key, &rest, &enrolled.card, worker.id).await;
-            shared.cancel_keys.remove(key);
+            shared.cancel_keys.remove(key.process);
         }
         Err(report) => {
             let mut out = Vec::new();

@@ -4,7 +4,6 @@
 //! Invariant: bytes go out in the order in which they were pushed; when `backlogged`, no server is read,
 //! so a slow reader stops the sender and memory stays bounded.
 
-use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,14 +14,12 @@ use pgherd_wire::frame::{self, FrameError, HEADER_BYTES, Header};
 use pgherd_wire::message;
 
 use super::link::BLOCK_BYTES;
+use super::names::Names;
 use super::seldom::Seldom;
 use super::statements::{Prepared, ServerName, StatementId};
 
 /// Bytes waiting for a slow client beyond which its servers are not read.
 const BACKLOG_BYTES: usize = 64 * 1024;
-
-/// By names that a client chooses: the hash is seeded at random, and costs a twentieth of the standard one.
-pub type Names<T> = HashMap<Box<[u8]>, T, foldhash::fast::RandomState>;
 
 /// Parameters that servers report, as this client was last told them.
 pub type Told = Vec<(Box<str>, Box<str>)>;
@@ -151,7 +148,7 @@ impl Client {
         let name_at = at + 1;
         let name_end = name_at + body[name_at..].iter().position(|byte| *byte == b'"')?;
         let named = &body[name_at..name_end];
-        let undone = self.undone.iter().map(|(name, statement)| (name, statement));
+        let undone = self.undone.iter().map(|(name, statement)| (&**name, statement));
         let mut names = self.statements.iter().chain(undone);
         let own = names.find(|(_, s)| ServerName::of(s.id).as_bytes() == named)?.0;
         // PostgreSQL has words of its own for the unnamed one (postgres.c, exec_bind_message).
@@ -193,6 +190,14 @@ impl Client {
         self.start = 0;
         self.end = 0;
         Some(std::mem::take(&mut self.inbox))
+    }
+
+    /// Takes the block with whatever is in it: nothing more will be read.
+    pub fn give_up_block(&mut self) -> Vec<u8> {
+        self.start = 0;
+        self.end = 0;
+        self.copy_left = 0;
+        std::mem::take(&mut self.inbox)
     }
 
     /// Takes the buffer for what it is owed, if nothing is: an idle client does not need it.
@@ -320,7 +325,7 @@ impl Client {
             Some(known) if Rc::ptr_eq(known, prepared) => {}
             Some(known) => *known = prepared.clone(),
             None => {
-                self.statements.insert(name.into(), prepared.clone());
+                self.statements.insert(name, prepared.clone());
             }
         }
     }
@@ -334,9 +339,7 @@ impl Client {
     }
 
     pub fn forget_unnamed(&mut self) {
-        if !self.statements.is_empty() {
-            self.statements.remove(&b""[..]);
-        }
+        self.statements.remove(b"");
     }
 
     /// Hands the CopyData bytes at the front to `use_bytes` and takes them.

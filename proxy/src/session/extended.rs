@@ -85,7 +85,7 @@ impl Session {
         if !self.pending.is_empty() {
             self.pending.push(Pending::Reply(bytes.to_vec(), undo));
         } else if let Some(link) = self.links.iter_mut().find(|l| !l.expects.is_empty()) {
-            link.expects.push_back(Expect::Local(bytes.to_vec(), undo));
+            link.expects.push_back(Expect::Local(bytes.to_vec().into(), undo));
         } else {
             self.client.push(bytes);
         }
@@ -197,7 +197,7 @@ impl Session {
         if let Some(used) = state.prepared.get_mut(&prepared.id) {
             *used = tick;
             if let Some(name) = client_name {
-                link.expects.push_back(Expect::Local(message::PARSE_COMPLETE.to_vec(), undo(name)));
+                link.expects.push_back(Expect::Local(message::PARSE_COMPLETE.into(), undo(name)));
             }
             return ServerName::of(prepared.id);
         }
@@ -210,7 +210,7 @@ impl Session {
         };
         if !named && state.unnamed == Some(prepared.id) {
             if let Some(name) = client_name {
-                link.expects.push_back(Expect::Local(message::PARSE_COMPLETE.to_vec(), undo(name)));
+                link.expects.push_back(Expect::Local(message::PARSE_COMPLETE.into(), undo(name)));
             }
             return ServerName::unnamed();
         }
@@ -331,7 +331,7 @@ impl Session {
                     self.links[index].expects.push_back(expect);
                 }
                 Pending::Reply(bytes, undo) => {
-                    self.links[index].expects.push_back(Expect::Local(bytes, undo));
+                    self.links[index].expects.push_back(Expect::Local(bytes.into(), undo));
                 }
             }
         }
@@ -367,12 +367,7 @@ impl Session {
             place: Place::Link(link.shard),
             commits: false,
         };
-        match self.portals.get_mut(bind.portal) {
-            Some(known) => *known = portal,
-            None => {
-                self.portals.insert(bind.portal.into(), portal);
-            }
-        }
+        self.portals.insert(bind.portal, portal);
     }
 
     pub(super) fn send_describe_portal(&mut self, index: usize, name: &[u8]) {
@@ -466,7 +461,7 @@ impl Session {
         let analysis = self.analysis(&topology, &prepared);
         if is_local(&analysis) {
             self.reply(message::BIND_COMPLETE, Undo::Nothing);
-            self.portals.insert(bind.portal.into(), Portal::new(prepared, Place::Local));
+            self.portals.insert(bind.portal, Portal::new(prepared, Place::Local));
             return Ok(());
         }
         if let Some(report) = self.refuses_statements() {
@@ -532,7 +527,7 @@ impl Session {
                     describe: false,
                     done: false,
                 };
-                self.portals.insert(bind.portal.into(), Portal::new(prepared, place));
+                self.portals.insert(bind.portal, Portal::new(prepared, place));
             }
         }
         Ok(())
@@ -889,7 +884,7 @@ impl Session {
             .portals
             .iter()
             .filter(|(_, p)| matches!(p.place, Place::Fan { describe: true, done: false, .. }))
-            .map(|(name, portal)| (name.clone(), portal.clone()))
+            .map(|(name, portal)| (name.to_vec(), portal.clone()))
             .collect();
         for (name, portal) in waiting {
             let Place::Fan { plan, tail, .. } = &portal.place else { continue };

@@ -5,6 +5,7 @@
 //!
 //! Not here: who asked and why (`session`), lending (`pgherd_pool`).
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ const UNDERSTOOD_BYTES_MAX: usize = 16 << 20;
 
 /// A block for reading; forwarded in place.
 pub const BLOCK_BYTES: usize = 16 * 1024;
+
+/// What a block becomes while a server fills it: a large result costs fewer reads and writes.
+const LARGE_BLOCK_BYTES: usize = 64 * 1024;
 
 /// What a server connection remembers while it goes from client to client.
 #[derive(Debug, Default)]
@@ -80,7 +84,7 @@ pub enum Expect {
     Close,
     Sync,
     /// A reply of pgherd's own, in its place among the server's.
-    Local(Vec<u8>, Undo),
+    Local(Cow<'static, [u8]>, Undo),
     /// Everything up to ReadyForQuery belongs to a statement of pgherd's own, or to a part of a statement that runs on several shards.
     Unit(Unit),
     /// One extended message of pgherd's own inside the client's batch: swallowed until CommandComplete. `prepares`: what it makes
@@ -263,11 +267,15 @@ impl Link {
 
     /// Gives up what the next link can use again.
     pub fn into_parts(self) -> (Box<Server<LinkState>>, Spare) {
-        let (mut out, mut expects, mut captured) = (self.out, self.expects, self.captured);
+        let (mut block, mut out, mut expects, mut captured) =
+            (self.block, self.out, self.expects, self.captured);
+        if block.len() == LARGE_BLOCK_BYTES {
+            block.truncate(BLOCK_BYTES);
+        }
         out.clear();
         expects.clear();
         captured.clear();
-        (self.server, Spare { block: self.block, out, expects, captured })
+        (self.server, Spare { block, out, expects, captured })
     }
 
     /// No reply owed and nothing to send.
@@ -281,7 +289,13 @@ impl Link {
             || self.ddl_done
             || self.broken.is_some()
             || !self.undone.is_empty()
-            || matches!(self.expects.front(), Some(Expect::Local(..)))
+            || self.has_local_news()
+    }
+
+    /// A reply of pgherd's own may be said now. One that stands before a BindComplete of the same batch goes out with that.
+    fn has_local_news(&self) -> bool {
+        matches!(self.expects.front(), Some(Expect::Local(..)))
+            && !matches!(self.expects.get(1), Some(Expect::Bind))
     }
 
     /// A ReadyForQuery will come by itself.
@@ -408,12 +422,15 @@ impl Link {
             }
             Poll::Ready(Ok(n)) => {
                 self.end += n;
+                let filled = self.end == BLOCK_BYTES && self.block.len() == BLOCK_BYTES;
                 if let Err(why) = self.digest(cx, client) {
                     self.fail(Broken::Violation(why));
                 }
                 if self.expects.is_empty() {
                     // What is asked from here on needs a Flush of its own.
                     self.flush_asked = false;
+                } else if filled {
+                    self.block.resize(LARGE_BLOCK_BYTES, 0);
                 }
                 true
             }
@@ -462,10 +479,12 @@ impl Link {
             };
             let available = self.end - at;
             let whole = available >= head.total();
-            if whole
-                && matches!(head.kind, b'D' | b'T' | b'd')
-                && matches!(self.expects.front(), Some(Expect::Query { .. }))
-            {
+            let plain = match self.expects.front() {
+                Some(Expect::Query { .. }) => matches!(head.kind, b'D' | b'T' | b'd'),
+                Some(Expect::Execute { .. }) => matches!(head.kind, b'D' | b'd'),
+                _ => false,
+            };
+            if whole && plain {
                 // Most of what ever comes.
                 at += head.total();
                 continue;

@@ -21,6 +21,7 @@ pub mod link;
 mod listen;
 mod login;
 mod named;
+mod names;
 mod now;
 mod pin;
 mod query;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use pgherd_pool::{Pass, Pool, Server};
+use pgherd_pool::{Pass, Server};
 use pgherd_router::ShardId;
 use pgherd_wire::message::{self, Report};
 
@@ -44,11 +45,12 @@ use crate::cancel::CancelEntry;
 use crate::database::{Database, UserPools};
 use crate::roster::{Card, Order, Phase, Why};
 use crate::worker::Worker;
-use client::{Client, Incoming, Names, Tally};
+use client::{Client, Incoming, Tally};
 use extended::Pending;
 pub use extended::Portal;
 use link::{Broken, Expect, Link, LinkState, Undo, Unit};
 use listen::Listening;
+use names::Names;
 use now::Quick;
 use pin::Kept;
 use seldom::Seldom;
@@ -87,12 +89,22 @@ pub struct Luggage {
     pub portals: Names<Portal>,
 }
 
+/// What came of waiting for a server, until the message that waits is taken in.
+struct Granted {
+    shard: ShardId,
+    outcome: Result<Box<Server<LinkState>>, Box<Report>>,
+}
+
 pub struct Session {
     worker: Rc<Worker>,
     db: Arc<Database>,
     pools: Arc<UserPools>,
     client: Client,
     links: Vec<Link>,
+    /// A server that none of the links has yet, because of the wait for it.
+    granted: Option<Granted>,
+    /// What is at the front needs a server of this shard, and nothing but that none is idle keeps it from the quick way.
+    wanted: Option<ShardId>,
     /// Leave to hold servers of several shards at once: see `pgherd_pool::Gate`.
     pass: Option<Pass>,
     block: Option<Block>,
@@ -133,6 +145,8 @@ impl Session {
             pools,
             client,
             links: Vec::new(),
+            granted: None,
+            wanted: None,
             pass: None,
             block: None,
             settings: startup.clone(),
@@ -171,14 +185,21 @@ impl Session {
                 self.follow();
             }
             self.card.begin();
-            match self.quick().await {
-                Ok(Quick::Done) => {}
-                // Boxed, so that an idle session is small: what a running statement needs lives only as long as it.
-                Ok(Quick::Long) => match Box::pin(self.busy()).await {
-                    Ok(()) => {}
-                    Err(end) => break end,
-                },
-                Err(end) => break end,
+            // Boxed, so that an idle session is small: what a running statement needs lives only as long as it.
+            let served = loop {
+                match self.quick().await {
+                    Ok(Quick::Done) => break Ok(()),
+                    Ok(Quick::Long) => break Box::pin(self.busy()).await,
+                    Ok(Quick::Wait(shard)) => match Box::pin(self.wait_now(shard)).await {
+                        Ok(()) => {}
+                        Err(end) => break Err(end),
+                    },
+                    Err(end) => break Err(end),
+                }
+            };
+            self.return_granted();
+            if let Err(end) = served {
+                break end;
             }
             if self.lets_go() {
                 Box::pin(self.let_go()).await;
@@ -219,6 +240,7 @@ impl Session {
     fn follow(&mut self) {
         while let Some(successor) = self.pools.successor()
             && self.links.is_empty()
+            && self.granted.is_none()
             && self.block.is_none()
         {
             let Some((db, pools)) = successor.clone() else {
@@ -787,10 +809,10 @@ impl Session {
         match undo {
             Undo::Nothing => {}
             Undo::Define(name) => {
-                self.client.undone = self.client.statements.remove_entry(&name);
+                self.client.undone = self.client.statements.remove(&name).map(|statement| (name, statement));
             }
             Undo::Restore(name, statement) => {
-                self.client.statements.insert(name, statement);
+                self.client.statements.insert(&name, statement);
             }
         }
     }
@@ -865,6 +887,8 @@ impl Session {
                 return Err(LinkError::Refused(refusal));
             }
             if self.db.sharded && self.pass.is_none() {
+                // Nobody waits in front of the gate with a server in hand.
+                self.return_granted();
                 let pass = match self.pools.gate.try_enter() {
                     Some(pass) => pass,
                     None => self.wait_for(Box::pin(self.pools.clone().enter())).await?,
@@ -872,7 +896,7 @@ impl Session {
                 self.pass = Some(pass);
             }
         }
-        if self.db.is_paused() && self.links.is_empty() {
+        if self.db.is_paused() && self.links.is_empty() && self.granted.is_none() {
             let db = self.db.clone();
             self.wait_for(Box::pin(async move {
                 db.resumed().await;
@@ -880,26 +904,12 @@ impl Session {
             }))
             .await?;
         }
-        let pool = self.pools.shard(shard).clone();
-        let server = match pool.try_checkout(self.worker.id) {
-            Some(server) => server,
-            None => {
-                let worker = self.worker.id;
-                let pool: Arc<Pool<LinkState>> = pool;
-                let name = self.db.shard_name(shard).to_owned();
-                let sharded = self.db.sharded;
-                self.wait_for(Box::pin(async move {
-                    pool.checkout(worker).await.map_err(|e| {
-                        let mut report = e.report();
-                        if sharded {
-                            let detail = report.detail.take().unwrap_or_default();
-                            report.detail = Some(format!("Shard \"{name}\". {detail}").trim_end().to_owned());
-                        }
-                        report
-                    })
-                }))
-                .await?
-            }
+        let server = match self.take_granted(shard) {
+            Some(outcome) => outcome.map_err(|report| LinkError::Refused(*report))?,
+            None => match self.pools.shard(shard).try_checkout(self.worker.id) {
+                Some(server) => server,
+                None => self.wait_for_server(shard).await?,
+            },
         };
         self.note_lent(&server);
         self.links.push(Link::new(shard, server, self.worker.take_spare()));
@@ -909,6 +919,40 @@ impl Session {
             return Err(LinkError::Refused(report));
         }
         Ok(index)
+    }
+
+    /// Waits until a server of `shard` is lent.
+    async fn wait_for_server(&mut self, shard: ShardId) -> Result<Box<Server<LinkState>>, LinkError> {
+        let pool = self.pools.shard(shard).clone();
+        let (db, worker) = (self.db.clone(), self.worker.id);
+        self.wait_for(Box::pin(async move {
+            pool.checkout(worker).await.map_err(|e| {
+                let mut report = e.report();
+                if db.sharded {
+                    let detail = report.detail.take().unwrap_or_default();
+                    let name = db.shard_name(shard);
+                    report.detail = Some(format!("Shard \"{name}\". {detail}").trim_end().to_owned());
+                }
+                report
+            })
+        }))
+        .await
+    }
+
+    /// What the quick way waited for.
+    fn take_granted(&mut self, shard: ShardId) -> Option<Result<Box<Server<LinkState>>, Box<Report>>> {
+        if self.granted.as_ref()?.shard == shard {
+            return self.granted.take().map(|granted| granted.outcome);
+        }
+        self.return_granted();
+        None
+    }
+
+    /// Nobody needs it after all.
+    fn return_granted(&mut self) {
+        if let Some(Granted { shard, outcome: Ok(server) }) = self.granted.take() {
+            self.pools.shard(shard).checkin(self.worker.id, server);
+        }
     }
 
     /// A server is this client's from now on: for cancel requests, the console, statistics.
@@ -1044,6 +1088,8 @@ impl Session {
         }
         self.client.gone = true;
         self.client.shrink();
+        // For the next client: a block of its own for each connection would be cleared each time.
+        self.worker.give_block(self.client.give_up_block());
         let clean = tokio::time::timeout(CLEAN_UP_TIMEOUT, async {
             let running: Vec<_> =
                 self.links.iter().filter(|l| !l.quiet()).map(|l| l.server.cancel.clone()).collect();

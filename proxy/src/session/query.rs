@@ -341,9 +341,7 @@ impl Session {
     }
 
     pub(super) fn forget_unnamed_portal(&mut self) {
-        if !self.portals.is_empty() {
-            self.portals.remove(&b""[..]);
-        }
+        self.portals.remove(b"");
     }
 
     /// Several statements in one string, on a sharded database.
@@ -627,7 +625,7 @@ impl Session {
                 self.prepare_by_sql(text, name, types, body.start as usize..body.end as usize).await?
             }
             Kind::Deallocate(None) => {
-                self.client.statements.retain(|name, _| name.is_empty());
+                self.client.statements.clear_named();
                 self.client.described.clear();
                 if self.pinned.is_some() {
                     for link in &mut self.links {
