@@ -13,6 +13,7 @@
 mod check;
 mod document;
 pub mod hba;
+pub mod key;
 pub mod model;
 pub mod pgbouncer;
 mod problems;

@@ -774,7 +774,7 @@ async fn a_copy_stream_is_cut_into_the_rows_and_keys_that_the_server_reads() {
                     let rows = client.query("SELECT k FROM c ORDER BY at", &[]).await.unwrap();
                     let expected: Vec<u16> = rows
                         .iter()
-                        .map(|row| slot(&[KeyValue::Text(row.get::<_, &str>(0).as_bytes())]))
+                        .map(|row| slot(&[KeyValue::Text(row.get::<_, &str>(0).as_bytes().into())]))
                         .collect();
                     let slots: Vec<u16> = targets.iter().map(|(slot, _)| *slot).collect();
                     assert_eq!(slots, expected, "{}", context());

@@ -18,7 +18,7 @@ use crate::hash::KeyHash;
 use crate::plan::{CopyFormat, CopyRows};
 use crate::refusal::Refusal;
 use crate::topology::{Distribution, ShardId, Topology};
-use crate::value::{KeyValue, ValueError};
+use crate::value::{self, KeyValue, ValueError};
 
 /// PostgreSQL's own bound of a line and of a field (memutils.h, MaxAllocSize).
 const ROW_BYTES_MAX: usize = 1 << 30;
@@ -565,7 +565,7 @@ impl Splitter {
         };
         self.check_kept(key, text)?;
         KeyValue::from_text(ty, text).map_err(|error| {
-            let mut refusal = error.refusal(ty, text);
+            let mut refusal = value::refusal(error, ty, text);
             refusal.detail = Some(place(self.line, column));
             refusal
         })
@@ -1086,7 +1086,7 @@ mod tests {
     fn a_composite_key_is_hashed_in_the_order_of_the_key_not_of_the_columns() {
         let rows = CopyRows { key: vec![2, 0], columns: 3, key_types: vec![25, 20], ..text() };
         let (given, result) = split(&rows, &[KeyType::Text, KeyType::BigInt], [b"7\t-\teu\n".as_slice()]);
-        let expected = slot(&[KeyValue::Text(b"eu"), KeyValue::Integer(7)]);
+        let expected = slot(&[KeyValue::Text(b"eu".as_slice().into()), KeyValue::Integer(7)]);
         assert_eq!(given, [(Target::Shard(ShardId(expected)), b"7\t-\teu\n".to_vec())]);
         assert_eq!(result, Ok(()));
     }
