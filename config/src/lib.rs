@@ -19,6 +19,7 @@ pub mod pgbouncer;
 mod problems;
 mod raw;
 mod secret;
+mod spread;
 mod values;
 
 use std::io::Read;

@@ -5,6 +5,7 @@
 pub mod as_pgbouncer;
 pub mod auth;
 pub mod cancel;
+pub mod check;
 pub mod cli;
 pub mod console;
 pub mod control;

@@ -31,6 +31,7 @@ pub enum Show {
     Fds,
     /// pgherd's own.
     Shards,
+    Placement,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +92,7 @@ const SHOWS: &[(&str, Show)] = &[
     ("state", Show::State),
     ("fds", Show::Fds),
     ("shards", Show::Shards),
+    ("placement", Show::Placement),
 ];
 
 /// What a session of PostgreSQL would say to drivers that ask at their start.
