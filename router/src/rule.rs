@@ -355,8 +355,13 @@ fn range_holds(range: &KeyRange, span: &Span<'_>, ordered: bool) -> bool {
         Span::Value(value) => begins_below(value, true) && ends_above(value),
         Span::Between { .. } if !ordered => true,
         Span::Between { low, high } => {
-            low.as_ref().is_none_or(|(low, _)| ends_above(low))
-                && high.as_ref().is_none_or(|(high, inclusive)| begins_below(high, *inclusive))
+            low.as_ref().is_none_or(|(low, inclusive)| match (low, inclusive) {
+                // Above 99 is from 100 on.
+                (KeyValue::Integer(low), false) => {
+                    low.checked_add(1).is_some_and(|low| ends_above(&KeyValue::Integer(low)))
+                }
+                _ => ends_above(low),
+            }) && high.as_ref().is_none_or(|(high, inclusive)| begins_below(high, *inclusive))
         }
     }
 }
