@@ -68,8 +68,8 @@ async fn look(shards: &mut Shards, shard: usize) -> Result<Seen, Problem> {
         .collect();
     let names = |keys: &str, table: &str| {
         format!(
-            "(SELECT pg_catalog.string_agg(a.attname, E'\\x01' ORDER BY k.place) FROM pg_catalog.unnest({keys}) WITH ORDINALITY AS k (number, place)
-              JOIN pg_catalog.pg_attribute a ON a.attrelid = {table} AND a.attnum = k.number)"
+            "(SELECT pg_catalog.string_agg(a.attname, E'\\x01' ORDER BY u.place) FROM pg_catalog.unnest({keys}) WITH ORDINALITY AS u (number, place)
+              JOIN pg_catalog.pg_attribute a ON a.attrelid = {table} AND a.attnum = u.number)"
         )
     };
     let sql = format!(
