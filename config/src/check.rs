@@ -14,6 +14,7 @@ use crate::document::{At, Field, did_you_mean};
 use crate::model::*;
 use crate::problems::Draft;
 use crate::raw::*;
+use crate::spread::Spread;
 
 /// Names of the console, see the design's section 10.
 const CONSOLE: &[&str] = &["pgherd", "pgbouncer"];
@@ -369,7 +370,12 @@ fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> 
         Field::Bad => None,
     };
     let control = control(raw, shards.len(), problems);
-    let distributions: Vec<_> = raw.distributions.iter().map(distribution).collect();
+    let named: Vec<_> = shards
+        .iter()
+        .map(|shard| (shard.name.value().map(String::as_str), shard.region.value().map(String::as_str)))
+        .collect();
+    let distributions: Vec<_> =
+        raw.distributions.iter().map(|raw| distribution(raw, &named, problems)).collect();
     let tables = tables(raw, shards, problems);
 
     Some(Database {
@@ -459,11 +465,23 @@ fn shard(raw: &RawShard) -> Option<Shard> {
     })
 }
 
-fn distribution(raw: &RawDistribution) -> Option<Distribution> {
+fn distribution(
+    raw: &RawDistribution,
+    shards: crate::spread::Shards<'_>,
+    problems: &mut Draft<'_>,
+) -> Option<Distribution> {
     let types = raw.types.value()?;
+    let spread = Spread {
+        name: &raw.name.value,
+        at: raw.at,
+        types,
+        ranges: &raw.ranges,
+        gaps: &raw.gaps,
+        lists: &raw.lists,
+    };
     Some(Distribution {
         name: raw.name.value.clone(),
-        by: *raw.by.value()?,
+        by: spread.check(raw.by.given()?, shards, problems)?,
         types: types.iter().map(|key_type| key_type.value).collect(),
     })
 }

@@ -307,9 +307,33 @@ pub struct Distribution {
     pub types: Vec<KeyType>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Method {
     Hash,
+    /// At least one, in the order of the file; no two have a key in common.
+    Range(Vec<Range>),
+    /// At least one; no value stands twice.
+    List(Vec<List>),
+}
+
+/// Keys from `from` (in it) to `to` (not in it), each a text of the key's type. `None`: without an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    pub from: Option<String>,
+    pub to: Option<String>,
+    /// Index into `Database::shards`.
+    pub shard: usize,
+}
+
+/// Keys by their first column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    pub values: Vec<String>,
+    pub null: bool,
+    /// What no list names.
+    pub default: bool,
+    /// Ascending, at least one. Several only where the key has further columns: their hash chooses.
+    pub shards: Vec<usize>,
 }
 
 /// The types a hash key may have. Names and aliases as PostgreSQL writes them

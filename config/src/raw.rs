@@ -13,8 +13,9 @@ use std::time::Duration;
 use crate::document::{At, Field, Section};
 use std::path::PathBuf;
 
-use crate::model::{Address, AuthMethod, Drain, KeyType, Listen, Method, PoolMode, Secret, SslMode};
+use crate::model::{Address, AuthMethod, Drain, KeyType, Listen, PoolMode, Secret, SslMode};
 use crate::problems::Draft;
+use crate::spread::{By, RawList, RawRange};
 use crate::values::{self, Identifiers};
 
 const WORKERS: RangeInclusive<u64> = 0..=1024;
@@ -310,13 +311,25 @@ pub(crate) struct RawDistribution {
     /// Letters, digits, "_", "-" and ".", 1 to 63 bytes.
     pub name: At<String>,
 
-    /// "hash". Required.
-    pub by: Field<Method>,
+    /// "hash", "range" or "list". Required.
+    pub by: Field<By>,
 
     /// The key's type as PostgreSQL names it, without a modifier; an array for a composite key. One of
     /// smallint, integer, bigint, text, varchar, char, uuid, bytea, boolean, date, timestamp, timestamptz,
     /// numeric. Required.
     pub types: Field<Vec<At<KeyType>>>,
+
+    /// Of "range": `[[databases.NAME.distributions.D.ranges]]`, at least one.
+    pub ranges: Field<Vec<RawRange>>,
+
+    /// Of "range": `true` allows keys between two ranges that no range takes. Default: false.
+    pub gaps: Field<bool>,
+
+    /// Of "list": `[[databases.NAME.distributions.D.lists]]`, at least one.
+    pub lists: Field<Vec<RawList>>,
+
+    /// The section's header.
+    pub at: usize,
 }
 
 /// One line of `[databases.NAME.tables]`.
@@ -605,19 +618,40 @@ impl RawDistribution {
         if let Err(reason) = values::label(&name.value) {
             problems.push(name.at, format!("the name of a distribution {reason}"));
         }
-        let Some(mut section) = section else { return Self { name, by: Field::Bad, types: Field::Bad } };
+        let Some(mut section) = section else {
+            return Self {
+                at: name.at,
+                name,
+                by: Field::Bad,
+                types: Field::Bad,
+                ranges: Field::Bad,
+                gaps: Field::Bad,
+                lists: Field::Bad,
+            };
+        };
         let by = section.required("by", problems, |value| match values::text(value)?.as_str() {
-            "hash" => Ok(Method::Hash),
-            later @ ("range" | "list" | "directory") => Err(format!("= \"{later}\" is not supported yet")),
-            other => Err(format!("must be \"hash\", but is {other:?}")),
+            "hash" => Ok(By::Hash),
+            "range" => Ok(By::Range),
+            "list" => Ok(By::List),
+            later @ "directory" => Err(format!("= \"{later}\" is not supported yet")),
+            other => Err(format!("must be \"hash\", \"range\" or \"list\", but is {other:?}")),
         });
         let mut types = section.list("type", true, problems, values::key_type);
         if let Field::Absent = types {
             problems.push(section.at, format!("{} is missing", section.name("type")));
             types = Field::Bad;
         }
+        let distribution = Self {
+            name,
+            by,
+            types,
+            ranges: in_sections(&mut section, "ranges", problems, RawRange::read),
+            gaps: section.value("gaps", problems, values::boolean),
+            lists: in_sections(&mut section, "lists", problems, RawList::read),
+            at: section.at,
+        };
         section.finish(problems);
-        Self { name, by, types }
+        distribution
     }
 }
 

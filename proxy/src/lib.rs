@@ -6,6 +6,7 @@ pub mod as_pgbouncer;
 pub mod auth;
 pub mod cancel;
 mod caps;
+pub mod check;
 pub mod cli;
 pub mod console;
 pub mod control;

@@ -18,6 +18,7 @@ pub mod lexer;
 pub mod plan;
 pub mod planner;
 pub mod refusal;
+pub mod rule;
 pub mod topology;
 pub mod value;
 

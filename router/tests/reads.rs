@@ -164,11 +164,7 @@ fn a_key_in_where_sends_a_select_to_its_shard() {
                 "SELECT * FROM orders WHERE id BETWEEN 1 AND customer_id = 2",
                 "each of s0, s1, s2, s3: union",
             ),
-            (
-                "= ANY of an array",
-                "SELECT * FROM orders WHERE customer_id = ANY (ARRAY[2])",
-                "each of s0, s1, s2, s3: union",
-            ),
+            ("= ANY of an array", "SELECT * FROM orders WHERE customer_id = ANY (ARRAY[2])", "one shard: s2"),
             (
                 "renamed columns",
                 "SELECT * FROM orders o (customer_id, b) WHERE customer_id = 2",
@@ -185,11 +181,7 @@ fn a_key_in_where_sends_a_select_to_its_shard() {
                 "SELECT * FROM orders WHERE customer_id IN (1, 2, 3)",
                 "each of s0, s2, s3: union",
             ),
-            (
-                "IN with NULL",
-                "SELECT * FROM orders WHERE customer_id IN (2, NULL)",
-                "each of s0, s1, s2, s3: union",
-            ),
+            ("IN with NULL", "SELECT * FROM orders WHERE customer_id IN (2, NULL)", "one shard: s2"),
             (
                 "IN with an expression",
                 "SELECT * FROM orders WHERE customer_id IN (2, id)",

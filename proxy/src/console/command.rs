@@ -32,6 +32,7 @@ pub enum Show {
     /// pgherd's own.
     Shards,
     Pinned,
+    Placement,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,7 @@ const SHOWS: &[(&str, Show)] = &[
     ("fds", Show::Fds),
     ("shards", Show::Shards),
     ("pinned", Show::Pinned),
+    ("placement", Show::Placement),
 ];
 
 /// What a session of PostgreSQL would say to drivers that ask at their start.

@@ -212,6 +212,15 @@ const STATE: Columns = &[("key", Text), ("value", Text)];
 const DNS_HOSTS: Columns = &[("hostname", Text), ("ttl", Big), ("addrs", Text)];
 const DNS_ZONES: Columns = &[("zonename", Text), ("serial", Big), ("count", Int)];
 
+const PLACEMENT: Columns = &[
+    ("database", Text),
+    ("distribution", Text),
+    ("from", Text),
+    ("to", Text),
+    ("shard", Text),
+    ("epoch", Big),
+];
+
 const SHARDS: Columns = &[
     ("database", Text),
     ("shard", Text),
@@ -266,6 +275,7 @@ pub fn columns(show: Show) -> Option<Columns> {
         Show::DnsZones => DNS_ZONES,
         Show::Shards => SHARDS,
         Show::Pinned => PINNED,
+        Show::Placement => PLACEMENT,
     })
 }
 
@@ -315,6 +325,7 @@ pub async fn rows(shared: &Shared, show: Show) -> Vec<Vec<Value>> {
         }
         Show::Shards => shards(&live),
         Show::Pinned => pinned(&live, &shared.entries().await),
+        Show::Placement => placement(&live),
         // There are no peers, no names are cached, and memory is not kept in lists of its own.
         Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones | Show::Mem => Vec::new(),
         Show::Help | Show::Fds => Vec::new(),
@@ -808,6 +819,27 @@ fn shards(live: &Live) -> Vec<Vec<Value>> {
                     status.opened_total,
                     status.open_failed_total,
                     status.failing.map(|error| error.to_string()),
+                ]);
+            }
+        }
+    }
+    rows
+}
+
+/// Slots with both their ends; ranges of keys without their end; listed values.
+fn placement(live: &Live) -> Vec<Vec<Value>> {
+    let mut rows = Vec::new();
+    for (name, db) in by_name(live) {
+        let topology = db.topology();
+        for distribution in &topology.distributions {
+            for part in distribution.shown.iter() {
+                rows.push(row![
+                    name,
+                    distribution.name.as_str(),
+                    part.from.as_str(),
+                    part.to.as_str(),
+                    topology.shards.get(usize::from(part.shard.0)).map_or("", String::as_str),
+                    part.epoch,
                 ]);
             }
         }

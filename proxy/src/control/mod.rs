@@ -5,6 +5,8 @@
 
 mod catalog;
 pub mod facts;
+pub mod findings;
+pub mod inspect;
 mod resolver;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! What a look at a statement's tree found: which rows it needs, and what stands against more than one shard.
 
 use super::constant::{Column, Constant};
+use super::keys::same_order;
 use super::names::sharding;
 use crate::plan::Aggregate;
 use crate::topology::{ShardId, Topology};
@@ -16,8 +17,41 @@ pub(super) struct Pin {
 #[derive(Debug, Clone)]
 pub(super) struct KeyColumn {
     pub column: Column,
-    /// Each list holds every value that the column can have in a row that matters. Any one list may be believed.
-    pub lists: Vec<Vec<Constant>>,
+    /// Each list allows every value that the column can have in a row that matters. Any one list may be believed.
+    pub lists: Vec<Vec<Atom>>,
+}
+
+/// Values that a condition allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Atom {
+    /// Equal to it.
+    Value(Constant),
+    /// Not distinct from it: NULL, where it is NULL.
+    Same(Constant),
+    /// Equal to an element of this array.
+    Elements(Constant),
+    Null,
+    /// `true`: the end itself, too. `None`: without an end.
+    Between {
+        low: Option<(Constant, bool)>,
+        high: Option<(Constant, bool)>,
+    },
+}
+
+impl Atom {
+    pub fn is_interval(&self) -> bool {
+        matches!(self, Self::Between { .. })
+    }
+
+    /// What it is made of.
+    pub fn constants(&self) -> impl Iterator<Item = Constant> {
+        let (first, second) = match *self {
+            Self::Value(constant) | Self::Same(constant) | Self::Elements(constant) => (Some(constant), None),
+            Self::Null => (None, None),
+            Self::Between { low, high } => (low.map(|(low, _)| low), high.map(|(high, _)| high)),
+        };
+        first.into_iter().chain(second)
+    }
 }
 
 /// Number of a key column among all pins: `(pin, column)`.
@@ -103,6 +137,7 @@ impl Found {
                         ty: *ty,
                         oid: facts.map(|facts| facts.type_oid),
                         modifier: facts.map(|facts| facts.type_modifier),
+                        c_collation: facts.is_some_and(|facts| facts.c_collation),
                     },
                     lists: Vec::new(),
                 }
@@ -112,7 +147,7 @@ impl Found {
         self.pins.len() - 1
     }
 
-    pub fn learn(&mut self, (pin, column): Node, list: Vec<Constant>) {
+    pub fn learn(&mut self, (pin, column): Node, list: Vec<Atom>) {
         if let Some(column) = self.pins.get_mut(pin).and_then(|pin| pin.columns.get_mut(column)) {
             column.lists.push(list);
         }
@@ -124,7 +159,7 @@ impl Found {
 
     /// Carries what is known along the implications.
     pub fn spread(&mut self) {
-        let own: Vec<(Node, Vec<Constant>)> = self
+        let own: Vec<(Node, Vec<Atom>)> = self
             .pins
             .iter()
             .enumerate()
@@ -140,7 +175,12 @@ impl Found {
             while let Some(node) = reached.get(next).copied() {
                 next += 1;
                 for (from, to) in &self.implications {
-                    if *from == node && !reached.contains(to) {
+                    let ordered = !list.iter().any(Atom::is_interval)
+                        || self
+                            .column(*from)
+                            .zip(self.column(*to))
+                            .is_some_and(|(from, to)| same_order(from, to));
+                    if *from == node && ordered && !reached.contains(to) {
                         reached.push(*to);
                     }
                 }

@@ -17,6 +17,7 @@
 //!
 //! Start reading at [`Cache::analyze`] and [`template`].
 
+mod arrays;
 mod behind;
 mod classify;
 mod constant;
@@ -24,8 +25,10 @@ mod copying;
 mod found;
 mod from;
 mod insert;
+mod keys;
 mod names;
 mod parse;
+mod place;
 mod query;
 mod reader;
 mod refuse;

@@ -15,7 +15,6 @@ use sqlparser::ast::{
 };
 use sqlparser::ast::{BinaryOperator, CeilFloorKind, DataType, DuplicateTreatment, Function, UnaryOperator};
 
-use super::constant;
 use super::found::Found;
 use super::names::{self, Relation};
 use super::refuse::{not_proven, view};
@@ -649,86 +648,6 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(())
-    }
-
-    /// What the conjuncts of a condition say about keys. `right`: only these items, for an outer join's condition.
-    pub fn condition(&mut self, expr: &Expr, names: &Scope<'_>, right: Option<std::ops::Range<usize>>) {
-        match expr {
-            Expr::Nested(inner) => self.condition(inner, names, right),
-            Expr::BinaryOp { left, op: BinaryOperator::And, right: other } => {
-                self.condition(left, names, right.clone());
-                self.condition(other, names, right);
-            }
-            Expr::BinaryOp { left, op: BinaryOperator::Eq, right: other } => {
-                self.equal(left, other, names, &right)
-            }
-            Expr::InList { expr, list, negated: false } => {
-                let Some((node, item)) = names.key(expr) else { return };
-                if right.is_some_and(|right| !right.contains(&item)) {
-                    return;
-                }
-                let constants: Option<Vec<_>> =
-                    list.iter().map(|expr| constant::recognise(expr, self.literals)).collect();
-                if let Some(constants) = constants {
-                    self.learn(node, constants);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn equal(&mut self, left: &Expr, right: &Expr, names: &Scope<'_>, only: &Option<std::ops::Range<usize>>) {
-        match (left, right) {
-            (Expr::Nested(left), right) | (right, Expr::Nested(left)) => {
-                return self.equal(left, right, names, only);
-            }
-            (Expr::Tuple(left), Expr::Tuple(right)) if left.len() == right.len() => {
-                for (left, right) in left.iter().zip(right) {
-                    self.equal(left, right, names, only);
-                }
-                return;
-            }
-            _ => {}
-        }
-        let allowed = |item: usize| only.as_ref().is_none_or(|only| only.contains(&item));
-        match (names.key(left), names.key(right)) {
-            (Some((left, left_item)), Some((right, right_item))) => {
-                let families = self.found.column(left).zip(self.found.column(right));
-                if !families.is_some_and(|(left, right)| constant::same_family(left.ty, right.ty)) {
-                    return;
-                }
-                if allowed(right_item) {
-                    self.found.implications.push((left, right));
-                }
-                if allowed(left_item) {
-                    self.found.implications.push((right, left));
-                }
-            }
-            (Some((node, item)), None) => self.learn_one(node, allowed(item), right, names),
-            (None, Some((node, item))) => self.learn_one(node, allowed(item), left, names),
-            (None, None) => {}
-        }
-    }
-
-    fn learn_one(&mut self, node: super::found::Node, allowed: bool, value: &Expr, names: &Scope<'_>) {
-        if let (true, Some(constant)) = (allowed, constant::recognise(value, self.literals)) {
-            self.learn(node, vec![constant]);
-        } else if let Some((outer, _)) = names.outer_key(value) {
-            // An outer query's row: its key is known where the outer condition says so.
-            let families = self.found.column(outer).zip(self.found.column(node));
-            if allowed && families.is_some_and(|(left, right)| constant::same_family(left.ty, right.ty)) {
-                self.found.implications.push((outer, node));
-            }
-        }
-    }
-
-    pub fn learn(&mut self, node: super::found::Node, constants: Vec<constant::Constant>) {
-        for constant in &constants {
-            if let constant::Source::Param(number) = constant.source {
-                self.found.key_params.extend(self.found.column(node).map(|column| (number, column)));
-            }
-        }
-        self.found.learn(node, constants);
     }
 
     /// Notes a relation and says what it is.

@@ -6,11 +6,13 @@ use super::constant::{Value, Values, any_moment, decoded};
 use super::found::{Found, Pin};
 use super::insert::{GenerateRoute, InsertRoute, params, row_places, source_place};
 use super::names::FIRST;
-use super::refuse::{ACROSS, key_missing, key_null, not_proven, two_places};
-use crate::hash::{slot, slot_sql};
+use super::place::{Place, is_shared, shards};
+use super::refuse::{ACROSS, key_missing, key_null, no_place, not_proven, two_places};
+use crate::hash::slot_sql;
 use crate::lexer::tokens;
 use crate::plan::{Aggregate, Combine, CopyFormat, CopyPlan, Each, Literal, Params, Part, Plan};
 use crate::refusal::Refusal;
+use crate::rule::Rule;
 use crate::topology::{SLOTS, ShardId, Topology};
 use crate::value::KeyValue;
 
@@ -134,86 +136,12 @@ fn all(topology: &Topology) -> Vec<ShardId> {
     (0..topology.shards.len() as u16).map(ShardId).collect()
 }
 
-fn owner(topology: &Topology, distribution: usize, key: &[KeyValue<'_>]) -> Option<ShardId> {
-    topology.distributions.get(distribution)?.owners.get(usize::from(slot(key))).copied()
-}
-
 /// 'now' and 'today' are other moments on other servers.
 fn same_moment(values: Values<'_>) -> Result<(), Refusal> {
     if any_moment(values) {
         return Err(not_proven("Each shard would evaluate a string such as 'now' or 'today' by itself."));
     }
     Ok(())
-}
-
-/// Combinations of IN lists of a composite key that are still worth hashing.
-const COMBINATIONS_MAX: usize = 4096;
-
-/// Where rows are.
-enum Place {
-    One(ShardId),
-    Some(Vec<ShardId>),
-    Anywhere,
-}
-
-/// Where the rows of a pin are.
-fn shards(pin: &Pin, topology: &Topology, values: Values<'_>, shared: &[usize]) -> Place {
-    // The hot path: one column, one value.
-    if let [column] = pin.columns.as_slice()
-        && let [list] = column.lists.as_slice()
-        && let [constant] = list.as_slice()
-    {
-        let value = constant.compared(column.column, values, is_shared(constant, shared));
-        let Value::Key(value) = value else { return Place::Anywhere };
-        return owner(topology, pin.distribution, &[value]).map_or(Place::Anywhere, Place::One);
-    }
-    match several(pin, topology, values, shared) {
-        None => Place::Anywhere,
-        Some(found) if found.len() == 1 => Place::One(found[0]),
-        Some(found) => Place::Some(found),
-    }
-}
-
-/// Lists of values, and keys of several columns. `None`: anywhere.
-fn several(pin: &Pin, topology: &Topology, values: Values<'_>, shared: &[usize]) -> Option<Vec<ShardId>> {
-    let mut columns: Vec<Vec<KeyValue<'_>>> = Vec::with_capacity(pin.columns.len());
-    for column in &pin.columns {
-        let read = |list: &Vec<super::constant::Constant>| {
-            list.iter()
-                .map(|constant| match constant.compared(column.column, values, is_shared(constant, shared)) {
-                    Value::Key(value) => Some(value),
-                    Value::Null | Value::Invalid | Value::Unknown => None,
-                })
-                .collect::<Option<Vec<_>>>()
-        };
-        columns.push(column.lists.iter().filter_map(read).min_by_key(Vec::len)?);
-    }
-    if columns.iter().map(Vec::len).try_fold(1usize, usize::checked_mul)? > COMBINATIONS_MAX {
-        return None;
-    }
-    let mut keys: Vec<Vec<KeyValue<'_>>> = vec![Vec::new()];
-    for column in &columns {
-        keys = keys
-            .into_iter()
-            .flat_map(|key| {
-                column.iter().map(move |value| [key.as_slice(), std::slice::from_ref(value)].concat())
-            })
-            .collect();
-    }
-    let mut found = Vec::new();
-    for key in keys {
-        let shard = owner(topology, pin.distribution, &key)?;
-        if !found.contains(&shard) {
-            found.push(shard);
-        }
-    }
-    found.sort_unstable();
-    Some(found)
-}
-
-/// `shared` is sorted.
-fn is_shared(constant: &super::constant::Constant, shared: &[usize]) -> bool {
-    matches!(constant.source, super::constant::Source::Param(number) if shared.binary_search(&number).is_ok())
 }
 
 fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
@@ -226,6 +154,8 @@ fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Resul
                 None => one = Some(found),
                 Some(shard) => together &= shard == found,
             },
+            // No row has such a key: any shard says so.
+            Place::Some(found) if found.is_empty() => {}
             Place::Some(found) => {
                 together = false;
                 several = Some(found);
@@ -236,8 +166,8 @@ fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Resul
             }
         }
     }
-    if let (true, Some(shard)) = (together, one) {
-        return Ok(Plan::One(shard));
+    if together {
+        return Ok(Plan::One(one.unwrap_or(FIRST)));
     }
     match (&route.several, several) {
         (Ok(aggregates), Some(shards)) => {
@@ -262,8 +192,11 @@ fn elsewhere(
     shard: ShardId,
 ) -> Result<(), Refusal> {
     let fixed = found.fixed.iter().all(|fixed| *fixed == shard);
-    let there =
-        |pin: &Pin| matches!(shards(pin, topology, values, shared), Place::One(found) if found == shard);
+    let there = |pin: &Pin| match shards(pin, topology, values, shared) {
+        Place::One(found) => found == shard,
+        Place::Some(found) => found.is_empty(),
+        Place::Anywhere => false,
+    };
     let pins = found.pins.iter().all(there);
     if fixed && pins {
         return Ok(());
@@ -278,13 +211,16 @@ fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Resul
         Some(crate::topology::Placement::Sharded { key, .. }) => key.get(position).map_or("", String::as_str),
         _ => "",
     };
+    let Some(distribution) = topology.distributions.get(route.distribution) else {
+        return Err(not_proven("Its distribution is not known."));
+    };
     let mut places = Vec::with_capacity(route.rows.len());
-    let mut key = Vec::with_capacity(route.key.len());
     for row in &route.rows {
-        key.clear();
+        let mut finder = distribution.rule.find();
         for (position, (constant, column)) in row.iter().zip(&route.key).enumerate() {
             match constant.stored(*column, values, is_shared(constant, &route.shared)) {
-                Value::Key(value) => key.push(value),
+                Value::Key(value) => finder.add(Some(&value)),
+                Value::Null if position == 0 && distribution.rule.takes_null() => finder.add(None),
                 Value::Null => return Err(key_null(key_name(position), name)),
                 // The server says so in its own words, and inserts nothing.
                 Value::Invalid => return Ok(Plan::One(FIRST)),
@@ -297,10 +233,7 @@ fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Resul
                 }
             }
         }
-        let Some(shard) = owner(topology, route.distribution, &key) else {
-            return Err(not_proven("The key belongs to no shard."));
-        };
-        places.push(shard);
+        places.push(finder.shard().ok_or_else(|| no_place(&distribution.name, name))?);
     }
     let Some(first) = places.first().copied() else { return Err(not_proven("It inserts no row.")) };
     if places.iter().all(|shard| *shard == first) {
@@ -397,8 +330,14 @@ fn generate(route: &GenerateRoute, topology: &Topology, values: Values<'_>) -> R
     let distribution = topology.distributions.get(route.distribution);
     let slot = distribution
         .and_then(|distribution| slot_sql(&distribution.types, &[&format!("c{}", route.key + 1)]));
-    let (Some(distribution), Some(slot)) = (distribution, slot) else {
-        return Err(not_proven("The slot of its key cannot be computed in SQL."));
+    let owners = distribution.and_then(|distribution| match &*distribution.rule {
+        Rule::Hash(owners) => Some(owners),
+        Rule::Range(_) | Rule::List(_) => None,
+    });
+    let (Some(owners), Some(slot)) = (owners, slot) else {
+        return Err(not_proven(
+            "INSERT ... SELECT is taken apart only where rows are placed by the hash of one column.",
+        ));
     };
     let source = source_place(&tokens(values.sql)).map(|place| place.start as usize..place.end as usize);
     let texts = source.and_then(|place| Some((values.sql.get(..place.start)?, values.sql.get(place)?)));
@@ -409,7 +348,7 @@ fn generate(route: &GenerateRoute, topology: &Topology, values: Values<'_>) -> R
     let columns = columns.join(", ");
     let mut parts = Vec::new();
     for shard in all(topology) {
-        let owned = ranges(&distribution.owners, shard);
+        let owned = ranges(owners, shard);
         let mine = match owned.len() {
             0 => continue,
             1..=RANGES_MAX => {
@@ -456,5 +395,6 @@ fn hinted(topology: &Topology, distribution: usize, key: &[String]) -> Result<Pl
     for (ty, text) in types.iter().zip(key) {
         values.push(KeyValue::from_text(*ty, text.as_bytes()).map_err(|_| invalid())?);
     }
-    owner(topology, distribution, &values).map(Plan::One).ok_or_else(invalid)
+    let rule = topology.distributions.get(distribution).map(|distribution| &distribution.rule);
+    rule.and_then(|rule| rule.owner(&values)).map(Plan::One).ok_or_else(invalid)
 }

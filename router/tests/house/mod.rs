@@ -6,12 +6,14 @@
 #![allow(dead_code)]
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use pgherd_config::KeyType;
 use pgherd_router::Cache;
 use pgherd_router::describe::{describe, describe_refusal};
 use pgherd_router::lexer::{self, TokenKind};
 use pgherd_router::plan::{LiteralKind, Params, Statement};
+use pgherd_router::rule::Rule;
 use pgherd_router::topology::{
     ColumnFacts, Distribution, Facts, Placement, SLOTS, ShardId, Table, TableFacts, Topology,
 };
@@ -21,7 +23,8 @@ pub fn herd() -> Topology {
     let distribution = |name: &str, types: &[KeyType]| Distribution {
         name: name.into(),
         types: types.into(),
-        owners: owners(),
+        rule: Arc::new(Rule::hash(owners()).unwrap()),
+        shown: Default::default(),
     };
     let mut topology = Topology {
         database: "shop".into(),
@@ -123,6 +126,7 @@ fn column(text: &str) -> ColumnFacts {
         default_not_immutable: words.get(2) == Some(&"now"),
         generated: false,
         nondeterministic_collation: words[1] == "odd",
+        c_collation: false,
     }
 }
 
