@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::constant::{Value, Values, any_moment, decoded};
+use super::constant::{Constant, Value, Values, any_moment, decoded};
 use super::found::{Found, Pin};
 use super::insert::{GenerateRoute, InsertRoute, params, row_places, source_place};
 use super::names::FIRST;
@@ -272,34 +272,15 @@ fn elsewhere(
 }
 
 fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
-    let table = topology.tables.get(route.table);
-    let name = table.map_or("", |table| table.name.as_str());
-    let key_name = |position: usize| match table.map(|table| &table.placement) {
-        Some(crate::topology::Placement::Sharded { key, .. }) => key.get(position).map_or("", String::as_str),
-        _ => "",
-    };
+    // The hot path: one row, and no list of places.
+    if let [row] = route.rows.as_slice() {
+        let Some(shard) = place(route, row, topology, values)? else { return Ok(Plan::One(FIRST)) };
+        elsewhere(&route.found, topology, values, &route.shared, shard)?;
+        return Ok(Plan::One(shard));
+    }
     let mut places = Vec::with_capacity(route.rows.len());
-    let mut key = Vec::with_capacity(route.key.len());
     for row in &route.rows {
-        key.clear();
-        for (position, (constant, column)) in row.iter().zip(&route.key).enumerate() {
-            match constant.stored(*column, values, is_shared(constant, &route.shared)) {
-                Value::Key(value) => key.push(value),
-                Value::Null => return Err(key_null(key_name(position), name)),
-                // The server says so in its own words, and inserts nothing.
-                Value::Invalid => return Ok(Plan::One(FIRST)),
-                Value::Unknown => {
-                    return Err(key_missing(
-                        key_name(position),
-                        name,
-                        "pgherd cannot tell what the server would store.",
-                    ));
-                }
-            }
-        }
-        let Some(shard) = owner(topology, route.distribution, &key) else {
-            return Err(not_proven("The key belongs to no shard."));
-        };
+        let Some(shard) = place(route, row, topology, values)? else { return Ok(Plan::One(FIRST)) };
         places.push(shard);
     }
     let Some(first) = places.first().copied() else { return Err(not_proven("It inserts no row.")) };
@@ -318,6 +299,46 @@ fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Resul
     }
     same_moment(values)?;
     split(route, values, &places)
+}
+
+/// Where a row goes. `None`: the server refuses it in its own words, and inserts nothing.
+fn place(
+    route: &InsertRoute,
+    row: &[Constant],
+    topology: &Topology,
+    values: Values<'_>,
+) -> Result<Option<ShardId>, Refusal> {
+    let table = topology.tables.get(route.table);
+    let name = table.map_or("", |table| table.name.as_str());
+    let key_name = |position: usize| match table.map(|table| &table.placement) {
+        Some(crate::topology::Placement::Sharded { key, .. }) => key.get(position).map_or("", String::as_str),
+        _ => "",
+    };
+    let stored = |position: usize| match row[position].stored(
+        route.key[position],
+        values,
+        is_shared(&row[position], &route.shared),
+    ) {
+        Value::Key(value) => Ok(Some(value)),
+        Value::Null => Err(key_null(key_name(position), name)),
+        Value::Invalid => Ok(None),
+        Value::Unknown => {
+            Err(key_missing(key_name(position), name, "pgherd cannot tell what the server would store."))
+        }
+    };
+    let columns = row.len().min(route.key.len());
+    let owner = if columns == 1 {
+        let Some(value) = stored(0)? else { return Ok(None) };
+        owner(topology, route.distribution, &[value])
+    } else {
+        let mut key = Vec::with_capacity(columns);
+        for position in 0..columns {
+            let Some(value) = stored(position)? else { return Ok(None) };
+            key.push(value);
+        }
+        owner(topology, route.distribution, &key)
+    };
+    owner.map(Some).ok_or_else(|| not_proven("The key belongs to no shard."))
 }
 
 fn split(route: &InsertRoute, values: Values<'_>, places: &[ShardId]) -> Result<Plan, Refusal> {
