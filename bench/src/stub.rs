@@ -1,6 +1,6 @@
 //! A stub PostgreSQL server that answers at once, and a load that costs little: what is left between them is the proxy.
 //!
-//! The stub lets everybody in, answers a SELECT with one row that it has ready, and anything else with its tag. The
+//! The stub lets everybody in, answers SELECT and SHOW with one row that it has ready, and anything else with a tag. The
 //! load has a fixed number of connections, each with one simple query on its way, always. Both are a few threads, each with one `epoll`,
 //! one read and one write for a message.
 //!
@@ -126,6 +126,8 @@ fn answer_all(mut poll: Poll, arrivals: &Receiver<TcpStream>, ends: &AtomicBool)
 struct Answers {
     welcome: Vec<u8>,
     row: Vec<u8>,
+    /// To a pooler that asks what an isolation level is by default.
+    shown: Vec<u8>,
     other: Vec<u8>,
 }
 
@@ -160,7 +162,16 @@ impl Answers {
             raw::message(b'C', b"SELECT 1\0"),
             ready.clone(),
         ];
+        let column =
+            b"\0\x01default_transaction_isolation\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0";
+        let shown = [
+            raw::message(b'T', column),
+            raw::message(b'D', b"\0\x01\0\0\0\x0eread committed"),
+            raw::message(b'C', b"SHOW\0"),
+            ready.clone(),
+        ];
         Self {
+            shown: shown.concat(),
             welcome: welcome.concat(),
             row: row.concat(),
             other: [raw::message(b'C', b"SET\0"), ready].concat(),
@@ -225,6 +236,7 @@ impl Peer {
         let Some((kind, length)) = raw::frame(bytes)? else { return Ok(None) };
         match (kind, &bytes[5..length]) {
             (b'Q', text) if text.starts_with(b"SELECT") => Ok(Some((length, &answers.row))),
+            (b'Q', text) if text.starts_with(b"SHOW") => Ok(Some((length, &answers.shown))),
             (b'Q', _) => Ok(Some((length, &answers.other))),
             _ => Err(unknown()),
         }
