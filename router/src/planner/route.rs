@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::constant::{Value, Values, any_moment, decoded};
+use super::constant::{Constant, Value, Values, any_moment, decoded};
 use super::found::{Found, Pin};
 use super::insert::{GenerateRoute, InsertRoute, params, row_places, source_place};
 use super::names::FIRST;
@@ -205,35 +205,16 @@ fn elsewhere(
 }
 
 fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
-    let table = topology.tables.get(route.table);
-    let name = table.map_or("", |table| table.name.as_str());
-    let key_name = |position: usize| match table.map(|table| &table.placement) {
-        Some(crate::topology::Placement::Sharded { key, .. }) => key.get(position).map_or("", String::as_str),
-        _ => "",
-    };
-    let Some(distribution) = topology.distributions.get(route.distribution) else {
-        return Err(not_proven("Its distribution is not known."));
-    };
+    // The hot path: one row, and no list of places.
+    if let [row] = route.rows.as_slice() {
+        let Some(shard) = place(route, row, topology, values)? else { return Ok(Plan::One(FIRST)) };
+        elsewhere(&route.found, topology, values, &route.shared, shard)?;
+        return Ok(Plan::One(shard));
+    }
     let mut places = Vec::with_capacity(route.rows.len());
     for row in &route.rows {
-        let mut finder = distribution.rule.find();
-        for (position, (constant, column)) in row.iter().zip(&route.key).enumerate() {
-            match constant.stored(*column, values, is_shared(constant, &route.shared)) {
-                Value::Key(value) => finder.add(Some(&value)),
-                Value::Null if position == 0 && distribution.rule.takes_null() => finder.add(None),
-                Value::Null => return Err(key_null(key_name(position), name)),
-                // The server says so in its own words, and inserts nothing.
-                Value::Invalid => return Ok(Plan::One(FIRST)),
-                Value::Unknown => {
-                    return Err(key_missing(
-                        key_name(position),
-                        name,
-                        "pgherd cannot tell what the server would store.",
-                    ));
-                }
-            }
-        }
-        places.push(finder.shard().ok_or_else(|| no_place(&distribution.name, name))?);
+        let Some(shard) = place(route, row, topology, values)? else { return Ok(Plan::One(FIRST)) };
+        places.push(shard);
     }
     let Some(first) = places.first().copied() else { return Err(not_proven("It inserts no row.")) };
     if places.iter().all(|shard| *shard == first) {
@@ -251,6 +232,41 @@ fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Resul
     }
     same_moment(values)?;
     split(route, values, &places)
+}
+
+/// Where a row goes. `None`: the server refuses it in its own words, and inserts nothing.
+fn place(
+    route: &InsertRoute,
+    row: &[Constant],
+    topology: &Topology,
+    values: Values<'_>,
+) -> Result<Option<ShardId>, Refusal> {
+    let table = topology.tables.get(route.table);
+    let name = table.map_or("", |table| table.name.as_str());
+    let key_name = |position: usize| match table.map(|table| &table.placement) {
+        Some(crate::topology::Placement::Sharded { key, .. }) => key.get(position).map_or("", String::as_str),
+        _ => "",
+    };
+    let Some(distribution) = topology.distributions.get(route.distribution) else {
+        return Err(not_proven("Its distribution is not known."));
+    };
+    let mut finder = distribution.rule.find();
+    for (position, (constant, column)) in row.iter().zip(&route.key).enumerate() {
+        match constant.stored(*column, values, is_shared(constant, &route.shared)) {
+            Value::Key(value) => finder.add(Some(&value)),
+            Value::Null if position == 0 && distribution.rule.takes_null() => finder.add(None),
+            Value::Null => return Err(key_null(key_name(position), name)),
+            Value::Invalid => return Ok(None),
+            Value::Unknown => {
+                return Err(key_missing(
+                    key_name(position),
+                    name,
+                    "pgherd cannot tell what the server would store.",
+                ));
+            }
+        }
+    }
+    finder.shard().map(Some).ok_or_else(|| no_place(&distribution.name, name))
 }
 
 fn split(route: &InsertRoute, values: Values<'_>, places: &[ShardId]) -> Result<Plan, Refusal> {
