@@ -34,6 +34,8 @@ const WAITING_MAX: u64 = 10_000;
 const STATEMENTS_MAX: u64 = 500;
 const RESERVE_TIMEOUT: Duration = Duration::from_secs(3);
 const LIFETIME: Duration = Duration::from_secs(3600);
+const GATHER_ROWS_MAX: u64 = 1_000_000;
+const GATHER_BYTES_MAX: u64 = 256 << 20;
 
 pub(crate) fn config(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Config> {
     // Everything first, `?` afterwards: a problem in one part must not hide those of another.
@@ -388,6 +390,10 @@ fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> 
         distributions: distributions.into_iter().collect::<Option<_>>()?,
         tables: tables?,
         pool: pool(&raw.pool, defaults)?,
+        gather: Gather {
+            rows_max: or(&raw.gather.rows_max, GATHER_ROWS_MAX)?,
+            bytes_max: or(&raw.gather.bytes_max, GATHER_BYTES_MAX)?,
+        },
     })
 }
 

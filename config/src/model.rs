@@ -242,6 +242,14 @@ pub struct Database {
     pub distributions: Vec<Distribution>,
     pub tables: Vec<Table>,
     pub pool: PoolSettings,
+    pub gather: Gather,
+}
+
+/// How much one statement may pull to the server that finishes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gather {
+    pub rows_max: u64,
+    pub bytes_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -25,6 +25,8 @@ const POOL_SIZE: RangeInclusive<u64> = 1..=262_143;
 const WAITING: RangeInclusive<u64> = 0..=1_000_000;
 const STATEMENTS: RangeInclusive<u64> = 1..=100_000;
 const WEIGHT: RangeInclusive<u64> = 1..=10_000;
+const GATHER_ROWS: RangeInclusive<u64> = 1..=1_000_000_000;
+const GATHER_BYTES: RangeInclusive<u64> = 1..=1 << 40;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -41,8 +43,7 @@ const MIN_SIZE: RangeInclusive<u64> = 0..=262_143;
 const CLIENTS_OF_ONE: RangeInclusive<u64> = 0..=1_000_000;
 
 /// Sections of the design that a database or the whole file may have one day.
-const SECTIONS_NOT_YET: &[&str] =
-    &["gather", "cross_shard_commit", "cross_shard_reads", "failover", "replica"];
+const SECTIONS_NOT_YET: &[&str] = &["cross_shard_commit", "cross_shard_reads", "failover", "replica"];
 
 pub(crate) struct RawConfig {
     /// Where the whole file's own problems are reported.
@@ -266,6 +267,9 @@ pub(crate) struct RawDatabase {
     /// `[databases.NAME.pool]`: overrides of `[pool]`.
     pub pool: RawPool,
 
+    /// `[databases.NAME.gather]`: limits of statements that one server finishes with rows of the others.
+    pub gather: RawGather,
+
     /// `[[databases.NAME.shards]]`: the servers, at least one. A table that is not listed lives on the
     /// first.
     pub shards: Field<Vec<RawShard>>,
@@ -279,6 +283,16 @@ pub(crate) struct RawDatabase {
 
     /// The section's header.
     pub at: usize,
+}
+
+/// `[databases.NAME.gather]`: how much one statement may pull to the server that finishes it; with more it is refused with 54000.
+#[derive(Default)]
+pub(crate) struct RawGather {
+    /// Rows, over all tables: 1 to 1000000000. Default: 1000000.
+    pub rows_max: Field<u64>,
+
+    /// Bytes of what is pulled from other servers. With a unit, "1B" to "1TiB". Default: "256MiB".
+    pub bytes_max: Field<u64>,
 }
 
 /// `control = { user, password }` of a database.
@@ -378,6 +392,7 @@ impl RawConfig {
                 Field::Bad => Field::Bad,
             },
         };
+        root.not_yet(&["gather"], problems);
         root.not_yet(SECTIONS_NOT_YET, problems);
         root.finish(problems);
         config
@@ -567,6 +582,7 @@ impl RawDatabase {
                 Field::Bad => Field::Bad,
             },
             pool: in_section(&mut section, "pool", problems, RawPool::read),
+            gather: in_section(&mut section, "gather", problems, RawGather::read),
             shards: in_sections(&mut section, "shards", problems, RawShard::read),
             distributions: in_named(&mut section, "distributions", problems, RawDistribution::read),
             tables: in_named(&mut section, "tables", problems, RawTable::read),
@@ -576,6 +592,17 @@ impl RawDatabase {
         section.not_yet(SECTIONS_NOT_YET, problems);
         section.finish(problems);
         database
+    }
+}
+
+impl RawGather {
+    fn read(mut section: Section<'_>, problems: &mut Draft<'_>) -> Self {
+        let gather = Self {
+            rows_max: section.value("rows_max", problems, values::integer(GATHER_ROWS)),
+            bytes_max: section.value("bytes_max", problems, values::bytes(GATHER_BYTES)),
+        };
+        section.finish(problems);
+        gather
     }
 }
 

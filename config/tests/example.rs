@@ -150,6 +150,7 @@ fn the_example_file_means_what_it_says() {
                     table(None, "settings", TablePlacement::Single { shard: 0 }),
                 ],
                 pool: PoolSettings { size: 40, ..default_pool() },
+                gather: Gather { rows_max: 200_000, bytes_max: 64 << 20 },
             },
             Database {
                 name: "archive".into(),
@@ -161,6 +162,7 @@ fn the_example_file_means_what_it_says() {
                 distributions: vec![],
                 tables: vec![],
                 pool: default_pool(),
+                gather: Gather { rows_max: 1_000_000, bytes_max: 256 << 20 },
             },
         ],
     };

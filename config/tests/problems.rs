@@ -169,7 +169,20 @@ fn what_is_designed_but_not_built_is_refused_by_name() {
                 "[pool]\nmode = \"fast\"",
                 &["2:8: pool.mode must be \"transaction\", \"session\" or \"statement\", but is \"fast\""],
             ),
-            ("gather", "[gather]\nrows_max = 3", &["1:2: gather is not supported yet"]),
+            ("gather of the whole file", "[gather]\nrows_max = 3", &["1:2: gather is not supported yet"]),
+            (
+                "limits of a gather",
+                "[databases.shop.gather]\nrows_max = 0\nbytes_max = 5",
+                &[
+                    "2:12: databases.shop.gather.rows_max must be from 1 to 1000000000, but is 0",
+                    "3:13: databases.shop.gather.bytes_max needs a unit, as in \"5B\" (units are B, KiB, MiB, GiB, TiB)",
+                ],
+            ),
+            (
+                "a size beyond its bounds",
+                "[databases.shop.gather]\nbytes_max = \"2TiB\"",
+                &["2:13: databases.shop.gather.bytes_max must be from \"1B\" to \"1TiB\", but is \"2TiB\""],
+            ),
             (
                 "cross-shard switches, wherever they stand",
                 "cross_shard_commit = \"2pc\"\n[databases.shop]\ncross_shard_reads = \"fast\"",

@@ -18,8 +18,8 @@ use pgherd_wire::scram;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Account;
-use crate::listening::Hub;
 use crate::caps::Caps;
+use crate::listening::Hub;
 use crate::session::client::Told;
 use crate::session::link::LinkState;
 use crate::session::settings::Settings;

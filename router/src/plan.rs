@@ -203,6 +203,8 @@ pub enum Plan {
     Split { parts: Vec<Part>, combine: Combine },
     /// COPY ... FROM STDIN: rows go to their shards; see `copy::Splitter`.
     CopyFrom(CopyPlan),
+    /// Rows are pulled to one shard, which finishes the work.
+    Gather(Box<Gather>),
     /// COPY ... TO STDOUT of every shard, one after the other.
     CopyTo { shards: Vec<ShardId>, format: CopyFormat, header: bool },
 }
@@ -223,6 +225,61 @@ pub struct Part {
     pub sql: String,
     /// Parameters of the original that `sql` uses, renumbered: its $1 is the original's `params[0]` (0-based).
     pub params: Vec<u16>,
+}
+
+/// A statement that PostgreSQL itself answers, on one shard, with the rows that it needs pulled there into temporary tables.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gather {
+    /// Where it runs; `None`: on any shard.
+    pub scratch: Option<ShardId>,
+    pub pulls: Vec<Pull>,
+    /// The statement with temporary tables in the place of sharded ones. Its parameters are the original's.
+    pub sql: String,
+    pub explain: Explain,
+}
+
+/// Whether it is told what would be done, in lines of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Explain {
+    #[default]
+    No,
+    /// Without doing it: nothing is pulled.
+    Plan,
+    Analyze,
+}
+
+/// The rows of one table that a gather needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pull {
+    /// The temporary table, without its schema `pg_temp`.
+    pub name: String,
+    /// Schema and table, quoted.
+    pub table: String,
+    /// Quoted, with commas between them. Never empty.
+    pub columns: String,
+    /// What is asked of a row, in SQL; empty: nothing. Its $1 is the original's `params[0]` (0-based).
+    pub condition: String,
+    pub params: Vec<u16>,
+    /// Ascending.
+    pub shards: Vec<ShardId>,
+    /// Columns of the primary key, quoted, where the statement may depend on it.
+    pub primary_key: Option<String>,
+    /// Its columns have types whose binary form means the same on every server. Otherwise rows travel as text.
+    pub binary: bool,
+    /// It has floating-point columns, which are text in full only with extra_float_digits above 0.
+    pub floats: bool,
+}
+
+impl Pull {
+    /// What a shard is asked for.
+    pub fn select(&self) -> String {
+        let mut sql = format!("SELECT {} FROM {}", self.columns, self.table);
+        if !self.condition.is_empty() {
+            sql.push_str(" WHERE ");
+            sql.push_str(&self.condition);
+        }
+        sql
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

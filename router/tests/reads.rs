@@ -175,7 +175,7 @@ fn a_key_in_where_sends_a_select_to_its_shard() {
                 "SELECT * FROM U&\"\\006frders\"",
                 "refused 0A000: cannot run this statement over several shards...",
             ),
-            ("an unknown operator", "SELECT * FROM orders WHERE customer_id === 2", "refused"),
+            ("an unknown operator", "SELECT * FROM orders WHERE customer_id === 2", "gather..."),
             (
                 "IN on several shards",
                 "SELECT * FROM orders WHERE customer_id IN (1, 2, 3)",
@@ -311,7 +311,7 @@ fn parameters_are_keys_in_text_and_binary() {
 #[test]
 fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
     let on = "o.customer_id = c.id";
-    let refused = "refused";
+    let gather = "gather...";
     let sql = |text: &str| text.replace("ON =", &format!("ON {on}"));
     let cases = [
         ("inner", "SELECT * FROM customers c JOIN orders o ON = WHERE c.id = 2", "one shard: s2"),
@@ -339,7 +339,7 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
         (
             "a bare name that both have",
             "SELECT * FROM orders o JOIN events e ON o.customer_id = e.customer_id WHERE customer_id = 2",
-            refused,
+            gather,
         ),
         (
             "left: the preserved side's key",
@@ -349,28 +349,28 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
         (
             "left: the other side's key",
             "SELECT * FROM customers c LEFT JOIN orders o ON = WHERE o.customer_id = 2",
-            refused,
+            gather,
         ),
         (
             "left: a key in ON does not bind the preserved side",
             "SELECT * FROM customers c LEFT JOIN orders o ON = AND c.id = 2",
-            refused,
+            gather,
         ),
         (
             "left: a key in ON binds the other side only",
             "SELECT * FROM customers c LEFT JOIN orders o ON o.customer_id = 2 WHERE c.id = 2",
             "one shard: s2",
         ),
-        ("right", "SELECT * FROM customers c RIGHT JOIN orders o ON = WHERE o.customer_id = 2", refused),
+        ("right", "SELECT * FROM customers c RIGHT JOIN orders o ON = WHERE o.customer_id = 2", gather),
         (
             "right: both in WHERE",
             "SELECT * FROM customers c RIGHT JOIN orders o ON = WHERE o.customer_id = 2 AND c.id = 2",
             "one shard: s2",
         ),
-        ("full", "SELECT * FROM customers c FULL JOIN orders o ON = WHERE c.id = 2", refused),
-        ("another column", "SELECT * FROM customers c JOIN orders o ON o.id = c.id WHERE c.id = 2", refused),
-        ("an OR", "SELECT * FROM customers c JOIN orders o ON = OR o.paid WHERE c.id = 2", refused),
-        ("no key", "SELECT * FROM customers c JOIN orders o ON =", refused),
+        ("full", "SELECT * FROM customers c FULL JOIN orders o ON = WHERE c.id = 2", gather),
+        ("another column", "SELECT * FROM customers c JOIN orders o ON o.id = c.id WHERE c.id = 2", gather),
+        ("an OR", "SELECT * FROM customers c JOIN orders o ON = OR o.paid WHERE c.id = 2", gather),
+        ("no key", "SELECT * FROM customers c JOIN orders o ON =", gather),
         (
             "two keys of one shard",
             "SELECT * FROM customers c, orders o WHERE c.id = 8 AND o.customer_id = 9",
@@ -379,7 +379,7 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
         (
             "two keys of two shards",
             "SELECT * FROM customers c, orders o WHERE c.id = 2 AND o.customer_id = 3",
-            refused,
+            gather,
         ),
         (
             "two distributions, one place",
@@ -389,12 +389,12 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
         (
             "two distributions, two places",
             "SELECT * FROM customers c, pgbench_accounts a WHERE c.id = 2 AND a.aid = 3",
-            refused,
+            gather,
         ),
         (
             "equal values of two distributions are in two places",
             "SELECT * FROM customers c JOIN labels l ON l.label = c.name WHERE c.id = 2",
-            refused,
+            gather,
         ),
         (
             "joined in parentheses",
@@ -409,7 +409,7 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
         (
             "an alias of two tables",
             "SELECT * FROM customers c JOIN orders o ON o.customer_id = x.id WHERE c.id = 2",
-            refused,
+            gather,
         ),
         (
             "a self join",
@@ -419,7 +419,7 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
         (
             "a self join by another column",
             "SELECT * FROM orders a JOIN orders b ON a.id = b.id WHERE a.customer_id = 2",
-            refused,
+            gather,
         ),
         (
             "lateral",
@@ -447,7 +447,7 @@ fn every_query_inside_must_be_on_the_same_shard() {
             (
                 "different keys",
                 "SELECT * FROM customers WHERE id = 2 AND EXISTS (SELECT 1 FROM orders WHERE customer_id = 3)",
-                "refused",
+                "gather...",
             ),
             (
                 "correlated",
@@ -462,34 +462,34 @@ fn every_query_inside_must_be_on_the_same_shard() {
             (
                 "correlated by a bare name",
                 "SELECT * FROM customers WHERE id = 2 AND EXISTS (SELECT 1 FROM orders WHERE customer_id = id)",
-                "refused",
+                "gather...",
             ),
             (
                 "not correlated",
                 "SELECT * FROM customers c WHERE c.id = 2 AND EXISTS (SELECT 1 FROM orders o WHERE o.id = c.id)",
-                "refused",
+                "gather...",
             ),
             (
                 "under OR",
                 "SELECT * FROM customers c WHERE c.id = 2 OR EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id)",
-                "refused",
+                "gather...",
             ),
             (
                 "the inner key says nothing about the outer rows",
                 "SELECT * FROM customers c WHERE EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id AND o.customer_id = 2)",
-                "refused",
+                "gather...",
             ),
             (
                 "hidden by an inner alias",
                 "SELECT * FROM customers c WHERE c.id = 2 AND EXISTS (SELECT 1 FROM orders c WHERE c.customer_id = c.id)",
-                "refused",
+                "gather...",
             ),
             (
                 "a scalar query",
                 "SELECT (SELECT count(*) FROM orders o WHERE o.customer_id = c.id) FROM customers c WHERE c.id = 2",
                 "one shard: s2",
             ),
-            ("IN", "SELECT * FROM orders WHERE customer_id IN (SELECT id FROM customers)", "refused"),
+            ("IN", "SELECT * FROM orders WHERE customer_id IN (SELECT id FROM customers)", "gather..."),
             (
                 "IN, both by key",
                 "SELECT * FROM orders WHERE customer_id = 2 AND id IN (SELECT id FROM customers WHERE id = 2)",
@@ -498,13 +498,13 @@ fn every_query_inside_must_be_on_the_same_shard() {
             (
                 "= ANY",
                 "SELECT * FROM orders WHERE customer_id = 2 AND id = ANY (SELECT id FROM customers)",
-                "refused",
+                "gather...",
             ),
             ("derived", "SELECT * FROM (SELECT * FROM orders WHERE customer_id = 2) o", "one shard: s2"),
             (
                 "a condition outside is not seen",
                 "SELECT * FROM (SELECT * FROM orders) o WHERE o.customer_id = 2",
-                "refused",
+                "gather...",
             ),
             (
                 "WITH",
@@ -514,7 +514,7 @@ fn every_query_inside_must_be_on_the_same_shard() {
             (
                 "WITH, all rows",
                 "WITH o AS (SELECT * FROM orders) SELECT * FROM o WHERE customer_id = 2",
-                "refused",
+                "gather...",
             ),
             (
                 "a WITH name hides a table",
@@ -544,9 +544,9 @@ fn every_query_inside_must_be_on_the_same_shard() {
             (
                 "UNION of two shards",
                 "SELECT id FROM orders WHERE customer_id = 2 UNION SELECT id FROM orders WHERE customer_id = 3",
-                "refused",
+                "gather...",
             ),
-            ("UNION without keys", "SELECT id FROM orders UNION ALL SELECT id FROM customers", "refused"),
+            ("UNION without keys", "SELECT id FROM orders UNION ALL SELECT id FROM customers", "gather..."),
             (
                 "a query in WITH that writes",
                 "WITH d AS (DELETE FROM orders WHERE customer_id = 2 RETURNING *) SELECT * FROM d",
@@ -567,14 +567,14 @@ fn every_query_inside_must_be_on_the_same_shard() {
                 "VALUES ((SELECT count(*) FROM orders WHERE customer_id = 2))",
                 "one shard: s2",
             ),
-            ("a query in LIMIT", "SELECT * FROM notes LIMIT (SELECT count(*) FROM orders)", "refused"),
-            ("a query in an array", "SELECT ARRAY(SELECT id FROM orders)", "refused"),
+            ("a query in LIMIT", "SELECT * FROM notes LIMIT (SELECT count(*) FROM orders)", "gather..."),
+            ("a query in an array", "SELECT ARRAY(SELECT id FROM orders)", "gather..."),
             (
                 "a query in parentheses",
                 "(SELECT * FROM orders WHERE customer_id = 2) ORDER BY id",
                 "one shard: s2",
             ),
-            ("two in parentheses", "(SELECT * FROM orders)", "refused"),
+            ("two in parentheses", "(SELECT * FROM orders)", "gather..."),
         ],
     );
 }
@@ -617,52 +617,52 @@ fn a_union_of_the_shards_answers_is_given_only_where_it_is_the_answer() {
             (
                 "on the preserved side",
                 "SELECT * FROM countries c LEFT JOIN orders o ON c.code = 'x'",
-                "refused",
+                "gather...",
             ),
-            ("right", "SELECT * FROM orders o RIGHT JOIN countries c ON c.code = 'x'", "refused"),
-            ("full", "SELECT * FROM orders o FULL JOIN countries c ON c.code = 'x'", "refused"),
+            ("right", "SELECT * FROM orders o RIGHT JOIN countries c ON c.code = 'x'", "gather..."),
+            ("full", "SELECT * FROM orders o FULL JOIN countries c ON c.code = 'x'", "gather..."),
             ("locks of a reference table's copies", "SELECT * FROM orders, countries FOR UPDATE", "refused"),
             ("locks of the sharded table only", "SELECT * FROM orders, countries FOR UPDATE OF orders", each),
-            ("two sharded tables", "SELECT * FROM orders, customers", "refused"),
-            ("an unlisted table", "SELECT * FROM orders, notes", "refused"),
-            ("a table on one shard", "SELECT * FROM orders, settings", "refused"),
-            ("ORDER BY", "SELECT * FROM orders ORDER BY id", "refused"),
-            ("LIMIT", "SELECT * FROM orders LIMIT 1", "refused"),
-            ("OFFSET", "SELECT * FROM orders OFFSET 1", "refused"),
-            ("FETCH", "SELECT * FROM orders FETCH FIRST ROW ONLY", "refused"),
-            ("DISTINCT", "SELECT DISTINCT paid FROM orders", "refused"),
-            ("DISTINCT ON", "SELECT DISTINCT ON (paid) * FROM orders", "refused"),
-            ("GROUP BY", "SELECT paid, count(*) FROM orders GROUP BY paid", "refused"),
-            ("GROUP BY nothing", "SELECT count(*) FROM orders GROUP BY ()", "refused"),
-            ("HAVING", "SELECT count(*) FROM orders HAVING count(*) > 1", "refused"),
-            ("a window", "SELECT count(*) OVER () FROM orders", "refused"),
+            ("two sharded tables", "SELECT * FROM orders, customers", "gather..."),
+            ("an unlisted table", "SELECT * FROM orders, notes", "gather..."),
+            ("a table on one shard", "SELECT * FROM orders, settings", "gather..."),
+            ("ORDER BY", "SELECT * FROM orders ORDER BY id", "gather..."),
+            ("LIMIT", "SELECT * FROM orders LIMIT 1", "gather..."),
+            ("OFFSET", "SELECT * FROM orders OFFSET 1", "gather..."),
+            ("FETCH", "SELECT * FROM orders FETCH FIRST ROW ONLY", "gather..."),
+            ("DISTINCT", "SELECT DISTINCT paid FROM orders", "gather..."),
+            ("DISTINCT ON", "SELECT DISTINCT ON (paid) * FROM orders", "gather..."),
+            ("GROUP BY", "SELECT paid, count(*) FROM orders GROUP BY paid", "gather..."),
+            ("GROUP BY nothing", "SELECT count(*) FROM orders GROUP BY ()", "gather..."),
+            ("HAVING", "SELECT count(*) FROM orders HAVING count(*) > 1", "gather..."),
+            ("a window", "SELECT count(*) OVER () FROM orders", "gather..."),
             ("a named window", "SELECT id FROM orders WINDOW w AS (ORDER BY id)", "refused"),
-            ("another aggregate", "SELECT avg(total) FROM orders", "refused"),
-            ("an ordered-set aggregate", "SELECT mode() WITHIN GROUP (ORDER BY id) FROM orders", "refused"),
-            ("an aggregate inside an expression", "SELECT 1 + count(*) FROM orders", "refused"),
-            ("an aggregate beside a column", "SELECT paid, count(*) FROM orders", "refused"),
-            ("an unknown function may be an aggregate", "SELECT percentile(total) FROM orders", "refused"),
-            ("now()", "SELECT now() FROM orders", "refused"),
-            ("CURRENT_TIMESTAMP", "SELECT * FROM customers WHERE since < CURRENT_TIMESTAMP", "refused"),
-            ("current_date", "SELECT * FROM customers WHERE since < current_date", "refused"),
-            ("CURRENT_USER", "SELECT * FROM customers WHERE name = CURRENT_USER", "refused"),
-            ("USER", "SELECT user FROM customers", "refused"),
-            ("SESSION_USER", "SELECT session_user FROM customers", "refused"),
-            ("current_catalog", "SELECT current_catalog FROM customers", "refused"),
-            ("localtimestamp(0)", "SELECT localtimestamp(0) FROM customers", "refused"),
-            ("age", "SELECT age(since) FROM customers", "refused"),
-            ("'now'", "SELECT * FROM customers WHERE since < 'now'", "refused"),
-            ("'now' with a cast", "SELECT * FROM customers WHERE since < ' NOW '::timestamptz", "refused"),
-            ("'today' with a time", "SELECT * FROM customers WHERE since < 'today 10:00'", "refused"),
+            ("another aggregate", "SELECT avg(total) FROM orders", "gather..."),
+            ("an ordered-set aggregate", "SELECT mode() WITHIN GROUP (ORDER BY id) FROM orders", "gather..."),
+            ("an aggregate inside an expression", "SELECT 1 + count(*) FROM orders", "gather..."),
+            ("an aggregate beside a column", "SELECT paid, count(*) FROM orders", "gather..."),
+            ("an unknown function may be an aggregate", "SELECT percentile(total) FROM orders", "gather..."),
+            ("now()", "SELECT now() FROM orders", "gather..."),
+            ("CURRENT_TIMESTAMP", "SELECT * FROM customers WHERE since < CURRENT_TIMESTAMP", "gather..."),
+            ("current_date", "SELECT * FROM customers WHERE since < current_date", "gather..."),
+            ("CURRENT_USER", "SELECT * FROM customers WHERE name = CURRENT_USER", "gather..."),
+            ("USER", "SELECT user FROM customers", "gather..."),
+            ("SESSION_USER", "SELECT session_user FROM customers", "gather..."),
+            ("current_catalog", "SELECT current_catalog FROM customers", "gather..."),
+            ("localtimestamp(0)", "SELECT localtimestamp(0) FROM customers", "gather..."),
+            ("age", "SELECT age(since) FROM customers", "gather..."),
+            ("'now'", "SELECT * FROM customers WHERE since < 'now'", "gather..."),
+            ("'now' with a cast", "SELECT * FROM customers WHERE since < ' NOW '::timestamptz", "gather..."),
+            ("'today' with a time", "SELECT * FROM customers WHERE since < 'today 10:00'", "gather..."),
             ("a sentence is no moment", "SELECT * FROM customers WHERE name = 'see you tomorrow'", each),
             ("a sequence", "SELECT nextval('s'), id FROM orders", "refused"),
-            ("a server's version", "SELECT version() FROM orders", "refused"),
+            ("a server's version", "SELECT version() FROM orders", "gather..."),
             ("ctid", "SELECT ctid FROM orders", "refused"),
             ("xmin", "SELECT o.xmin FROM orders o", "refused"),
             ("tableoid", "SELECT tableoid::regclass FROM orders", "refused"),
             ("a name that is looked up", "SELECT 'x'::regclass FROM orders", "refused"),
             ("TABLESAMPLE", "SELECT * FROM orders TABLESAMPLE SYSTEM (1)", "refused"),
-            ("a function in FROM", "SELECT * FROM orders, generate_series(1, 3)", "refused"),
+            ("a function in FROM", "SELECT * FROM orders, generate_series(1, 3)", "gather..."),
             ("INTO", "SELECT * INTO x FROM orders WHERE customer_id = 2", "refused"),
             ("a view over it", "SELECT * FROM order_totals", "refused"),
             (
@@ -742,14 +742,14 @@ fn one_row_from_each_shard_is_combined_where_its_columns_can_be() {
                 "SELECT min(DISTINCT id) FROM orders",
                 "each of s0, s1, s2, s3: aggregate (min)",
             ),
-            ("DISTINCT", "SELECT count(DISTINCT id) FROM orders", "refused"),
-            ("ORDER BY inside", "SELECT sum(total ORDER BY id) FROM orders", "refused"),
-            ("DISTINCT outside", "SELECT DISTINCT count(*) FROM orders", "refused"),
-            ("LIMIT 0", "SELECT count(*) FROM orders LIMIT 0", "refused"),
-            ("another schema's", "SELECT other.count(*) FROM orders", "refused"),
-            ("an argument that differs", "SELECT max(now()) FROM orders", "refused"),
-            ("nested", "SELECT count((SELECT 1 FROM orders LIMIT 1)) FROM orders", "refused"),
-            ("in WITH", "WITH x AS (SELECT count(*) FROM orders) SELECT * FROM x", "refused"),
+            ("DISTINCT", "SELECT count(DISTINCT id) FROM orders", "gather..."),
+            ("ORDER BY inside", "SELECT sum(total ORDER BY id) FROM orders", "gather..."),
+            ("DISTINCT outside", "SELECT DISTINCT count(*) FROM orders", "gather..."),
+            ("LIMIT 0", "SELECT count(*) FROM orders LIMIT 0", "gather..."),
+            ("another schema's", "SELECT other.count(*) FROM orders", "gather..."),
+            ("an argument that differs", "SELECT max(now()) FROM orders", "gather..."),
+            ("nested", "SELECT count((SELECT 1 FROM orders LIMIT 1)) FROM orders", "gather..."),
+            ("in WITH", "WITH x AS (SELECT count(*) FROM orders) SELECT * FROM x", "gather..."),
         ],
     );
 }
@@ -820,12 +820,12 @@ fn what_names_no_sharded_table_goes_where_its_tables_are() {
             (
                 "a table on one shard, and a key elsewhere",
                 "SELECT * FROM settings s, orders o WHERE o.customer_id = 3",
-                "refused",
+                "gather...",
             ),
             (
                 "a bare key beside unknown columns",
                 "SELECT * FROM settings, orders WHERE customer_id = 2",
-                "refused",
+                "gather...",
             ),
             ("a column named like a table", "SELECT orders FROM notes", "one shard: s0"),
             ("an alias named like a table", "SELECT * FROM notes orders", "refused"),
@@ -886,7 +886,10 @@ fn strings_that_name_a_moment_are_known() {
         "today 10:00 America/New_York",
         "tomorrow at 5",
     ] {
-        assert!(plan(text).starts_with("refused"), "{text}");
+        // Read once, where the statement runs; not by each shard that rows are pulled from.
+        let plan = plan(text);
+        let pulls = plan.split("\n  then").next().unwrap_or_default();
+        assert!(plan.starts_with("gather on") && !pulls.contains("WHERE"), "{text}: {plan}");
     }
     for text in
         ["", "2020-01-01", "nowhere", "infinity", "do it now, please", "not today, my dear friend", "epoch"]

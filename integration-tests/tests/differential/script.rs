@@ -20,7 +20,7 @@ use super::client::{Answer, Bound, Client};
 use super::judge::{Tally, Verdict, refusal, verdict};
 use super::world::{Layout, World};
 
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     ("read", include_str!("cases/read.sql")),
     ("shape", include_str!("cases/shape.sql")),
     ("lexing", include_str!("cases/lexing.sql")),
@@ -30,6 +30,7 @@ const FILES: [(&str, &str); 9] = [
     ("session", include_str!("cases/session.sql")),
     ("ddl", include_str!("cases/ddl.sql")),
     ("code", include_str!("cases/code.sql")),
+    ("gather", include_str!("cases/gather.sql")),
 ];
 
 #[derive(Debug, Clone)]

@@ -427,6 +427,11 @@ impl Session {
             let [statement] = &analysis[..] else { continue };
             match statement.template.plan(&topology, &prepared.sql, &statement.literals, Params::default()) {
                 Ok(Plan::One(shard)) => return shard,
+                Ok(Plan::Gather(gather)) => {
+                    if let Some(shard) = gather.scratch {
+                        return shard;
+                    }
+                }
                 Ok(_) => {}
                 // Without its values nobody knows where it runs; but not every shard knows its tables.
                 Err(_) => return statement.template.home(),
@@ -890,6 +895,7 @@ impl Session {
             let Place::Fan { plan, tail, .. } = &portal.place else { continue };
             let shard = match &**plan {
                 Plan::Each(each) => each.shards[0],
+                Plan::Gather(gather) => gather.scratch.unwrap_or_else(|| self.any_shard()),
                 _ => self.any_shard(),
             };
             let index = match self.link_for(shard).await {

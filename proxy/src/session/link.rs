@@ -122,6 +122,9 @@ pub enum Unit {
     /// COPY TO STDOUT of one shard among several. The first one's CopyOutResponse is the client's; a header line or a
     /// binary signature is kept once, a binary trailer is the session's to say.
     CopyOut { first: bool, header: bool, binary: bool },
+    /// Rows on their way to another server: they are kept in `Captured::pulled` as the data of a COPY, until somebody takes
+    /// them away. `binary`: as they are, for the binary format.
+    Pull { binary: bool },
 }
 
 /// What a unit said.
@@ -146,6 +149,10 @@ pub struct Captured {
     pub copy: Option<(u8, Vec<u8>)>,
     /// CopyData messages of a COPY TO.
     pub copied_rows: u64,
+    /// Rows of [`Unit::Pull`] that nobody has taken yet, and all that there were so far. With rows that statements of a unit inserted.
+    pub pulled: Vec<u8>,
+    pub pulled_rows: u64,
+    pub pulled_bytes: u64,
 }
 
 impl Captured {
@@ -511,7 +518,7 @@ impl Link {
                 || match self.expects.front() {
                     Some(Expect::Unit(unit)) => match head.kind {
                         b'C' | b'E' | b'T' | b'G' | b'H' | b't' => true,
-                        b'D' => *unit == Unit::Collect,
+                        b'D' => matches!(unit, Unit::Collect | Unit::Pull { .. }),
                         b'd' => matches!(
                             unit,
                             Unit::CopyOut { header: true, .. } | Unit::CopyOut { binary: true, .. }
@@ -863,6 +870,10 @@ impl Link {
             b'C' => {
                 let text = &self.block[body];
                 let text = text.strip_suffix(b"\0").unwrap_or(text);
+                if let Some(rows) = text.strip_prefix(b"INSERT 0 ") {
+                    let rows = std::str::from_utf8(rows).ok().and_then(|rows| rows.parse::<u64>().ok());
+                    self.captured.pulled_rows += rows.unwrap_or(0);
+                }
                 self.captured.tag = Some(String::from_utf8_lossy(text).into_owned());
                 Ok(false)
             }
@@ -896,6 +907,17 @@ impl Link {
             b'D' => match unit {
                 Unit::Quiet | Unit::Prelude | Unit::CopyOut { .. } => Ok(false),
                 Unit::Rows { .. } => Ok(true),
+                Unit::Pull { binary } => {
+                    let captured = &mut *self.captured;
+                    captured.pulled_rows += 1;
+                    captured.pulled_bytes += body.len() as u64;
+                    // The body of a DataRow is a tuple of COPY's binary format, byte for byte.
+                    match binary {
+                        true => captured.pulled.extend_from_slice(&self.block[body]),
+                        false => super::gather::copy_line(&self.block[body], &mut captured.pulled)?,
+                    }
+                    Ok(false)
+                }
                 Unit::Collect => {
                     self.captured.rows_bytes += body.len();
                     if self.captured.rows_bytes > UNDERSTOOD_BYTES_MAX {

@@ -8,8 +8,9 @@
 //!
 //! The rooms: [`client`] and [`link`] are the two sides; `query` and `extended` take in the client's messages, `now`
 //! those that need no waiting;
-//! `fan` runs a statement on several shards; `transaction` begins and ends; `copy` splits COPY FROM; `schema` reads what a
-//! transaction changed; `named` is SQL PREPARE and set_config; `pin` keeps servers with their client.
+//! `fan` runs a statement on several shards; `gather` lets one finish it with rows of the others; `transaction` begins and ends;
+//! `copy` splits COPY FROM; `schema` reads what a transaction changed; `named` is SQL PREPARE and set_config; `pin` keeps servers
+//! with their client.
 //!
 //! Start reading at [`Session::run`].
 
@@ -17,6 +18,7 @@ pub mod client;
 mod copy;
 mod extended;
 mod fan;
+mod gather;
 pub mod link;
 mod listen;
 mod login;

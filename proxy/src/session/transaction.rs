@@ -50,6 +50,10 @@ pub struct Block {
     pub committing: bool,
     /// It was changed since `topology` was made.
     pub topology_stale: bool,
+    /// One statement's, with one snapshot on each shard: the client knows nothing of it, and it may have several shards.
+    pub of_one_statement: bool,
+    /// Temporary tables were used there: that shard cannot prepare, so it has to decide.
+    pub scratch: Option<pgherd_router::ShardId>,
 }
 
 enum Prologue {
@@ -81,7 +85,17 @@ impl Block {
             topology: None,
             topology_stale: false,
             committing: false,
+            of_one_statement: false,
+            scratch: None,
         }
+    }
+
+    /// pgherd's own, around one read of several relations: each shard shows all of them as of one moment, as PostgreSQL does. It
+    /// makes temporary tables, which READ ONLY would forbid.
+    pub fn of_one_statement(settings: Arc<Settings>) -> Self {
+        let begin =
+            Begin { isolation: Some(Isolation::RepeatableRead), read_only: Some(false), ..Begin::default() };
+        Self { of_one_statement: true, ..Self::new(false, begin, settings) }
     }
 
     /// One that a query string began on a plain pool's server.
@@ -141,6 +155,9 @@ impl Block {
                     .hint("Use SET LOCAL: it is carried to every shard."),
             );
         }
+        if self.of_one_statement {
+            return None;
+        }
         let level = match self.begin.isolation {
             Some(Isolation::RepeatableRead) => "REPEATABLE READ",
             Some(Isolation::Serializable) => "SERIALIZABLE",
@@ -160,7 +177,7 @@ impl Block {
     }
 
     /// Nothing can be written in it: then there is nothing to agree on, and no decision row could be inserted.
-    fn read_only(&self, settings: &Settings) -> bool {
+    pub fn read_only(&self, settings: &Settings) -> bool {
         self.begin.read_only.unwrap_or_else(|| match settings.get("default_transaction_read_only") {
             None => false,
             Some(value) => ["on", "true", "yes", "1"].iter().any(|t| mentions(value.text(), t)),
@@ -567,6 +584,9 @@ impl Session {
         if self.pinned.is_some() || self.block.as_ref().is_some_and(|b| b.notified) {
             // What pins (temporary tables, LISTEN) is on the first shard, and cannot be prepared: it had better decide.
             writers.sort_by_key(|&i| self.links[i].shard);
+        }
+        if let Some(scratch) = self.block.as_ref().and_then(|b| b.scratch) {
+            writers.sort_by_key(|&i| self.links[i].shard != scratch);
         }
         let (decider, others) = (writers[0], &writers[1..]);
         let readers: Vec<usize> =

@@ -13,7 +13,7 @@ use super::schema;
 use super::shape::{Shape, shape};
 use crate::lexer::{Token, TokenKind, string_value};
 use crate::plan::{
-    Begin, ConfigText, Isolation, Kind, Literal, LiteralKind, SessionEffect, SetStatement, Template,
+    Begin, ConfigText, Explain, Isolation, Kind, Literal, LiteralKind, SessionEffect, SetStatement, Template,
 };
 use crate::refusal::Refusal;
 use crate::topology::{ShardId, Topology};
@@ -905,7 +905,9 @@ fn declare(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>) -> Opt
     }
     if !is_plain(topology) {
         draft.route = match inner(topology, tokens, reader.rest()) {
-            Ok(shape) => Route::Alone { inner: Box::new(shape.route), what: "a cursor" },
+            Ok(shape) => {
+                Route::Alone { inner: Box::new(shape.route), what: "a cursor", explain: Explain::No }
+            }
             Err(refusal) => Route::Refuse(refusal),
         };
     }
@@ -982,8 +984,12 @@ fn is_name(token: &Token) -> bool {
 fn explain(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>) -> Draft {
     reader.next();
     let mut executes = false;
+    // What pgherd has to say of it are lines of text.
+    let mut as_text = true;
     match reader.parentheses() {
         Some(options) => {
+            let formats = ["xml", "json", "yaml"];
+            as_text = !options.iter().any(|token| formats.contains(&token.text.trim_matches('\'')));
             executes = options.iter().any(|token| token.text == "analyze" || token.text == "analyse")
         }
         None => {
@@ -995,7 +1001,13 @@ fn explain(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>) -> Dra
     }
     match inner(topology, tokens, reader.rest()) {
         Ok(shape) => {
-            let mut draft = Draft::other(Route::Alone { inner: Box::new(shape.route), what: "EXPLAIN" });
+            let explain = match (as_text, executes) {
+                (false, _) => Explain::No,
+                (true, false) => Explain::Plan,
+                (true, true) => Explain::Analyze,
+            };
+            let route = Route::Alone { inner: Box::new(shape.route), what: "EXPLAIN", explain };
+            let mut draft = Draft::other(route);
             draft.read_only = shape.read_only || !executes;
             draft
         }

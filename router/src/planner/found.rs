@@ -1,6 +1,7 @@
 //! What a look at a statement's tree found: which rows it needs, and what stands against more than one shard.
 
 use super::constant::{Column, Constant};
+use super::gather::{Filter, Site};
 use super::keys::same_order;
 use super::names::sharding;
 use crate::plan::Aggregate;
@@ -90,6 +91,13 @@ pub(super) struct Found {
     pub key_params: Vec<(usize, Column)>,
     /// Names of the relations found (and of WITH queries that hide one).
     pub names: Vec<String>,
+    /// Where sharded tables stand in FROM, and what is known of the rows that matter; see `gather`.
+    pub sites: Vec<Site>,
+    pub filters: Vec<Filter>,
+    /// Why one server could not finish the work with rows pulled from the others. The first reason found.
+    pub against_gather: Option<String>,
+    /// `*`, NATURAL: columns are used that the text does not name.
+    pub all_columns: bool,
 }
 
 impl Found {
@@ -106,6 +114,12 @@ impl Found {
     pub fn against_copies(&mut self, reason: impl Into<String>) {
         if self.against_copies.is_none() {
             self.against_copies = Some(reason.into());
+        }
+    }
+
+    pub fn against_gather(&mut self, reason: impl Into<String>) {
+        if self.against_gather.is_none() {
+            self.against_gather = Some(reason.into());
         }
     }
 

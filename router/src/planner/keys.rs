@@ -31,6 +31,7 @@ impl Walk<'_> {
                 self.condition(other, names, right);
             }
             _ => {
+                self.filter(expr, names, &right);
                 if let Expr::BinaryOp { left, op: BinaryOperator::Eq, right: other } = expr {
                     self.equal(left, other, names, &right);
                 }

@@ -24,6 +24,7 @@ mod constant;
 mod copying;
 mod found;
 mod from;
+mod gather;
 mod insert;
 mod keys;
 mod names;

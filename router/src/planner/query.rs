@@ -259,6 +259,8 @@ impl<'a> Walk<'a> {
     fn locks(&mut self, locks: &[LockClause], names: &Scope<'_>) -> Seen {
         for lock in locks {
             self.found.writes = true;
+            self.found
+                .against_gather("Rows pulled from other shards cannot be locked (FOR UPDATE, FOR SHARE).");
             let locked = |item: &&Item| match &lock.of {
                 None => true,
                 Some(of) => of.0.last().is_some_and(
@@ -286,10 +288,17 @@ impl<'a> Walk<'a> {
                     self.expression(expr, names)?;
                 }
                 SelectItem::ExprWithAliases { .. } => return unclear("several aliases for one expression"),
-                SelectItem::Wildcard(options) => plain_wildcard(options)?,
+                SelectItem::Wildcard(options) => {
+                    self.found.all_columns = true;
+                    plain_wildcard(options)?;
+                }
                 SelectItem::QualifiedWildcard(kind, options) => {
+                    self.found.all_columns = true;
                     plain_wildcard(options)?;
                     match kind {
+                        SelectItemQualifiedWildcardKind::ObjectName(name) if name.0.len() > 1 => {
+                            self.schema_and_column();
+                        }
                         SelectItemQualifiedWildcardKind::ObjectName(_) => {}
                         SelectItemQualifiedWildcardKind::Expr(expr) => self.expression(expr, names)?,
                     }
@@ -349,6 +358,9 @@ impl<'a> Walk<'a> {
             }
             Expr::CompoundIdentifier(parts) => {
                 self.found.pure = false;
+                if parts.len() > 2 {
+                    self.schema_and_column();
+                }
                 if let Some(name) = parts.last() {
                     self.system_column(name);
                 }
@@ -482,7 +494,11 @@ impl<'a> Walk<'a> {
             Expr::Tuple(list) => self.expressions(list.iter(), names),
             Expr::Array(array) => self.expressions(array.elem.iter(), names),
             Expr::Interval(interval) => self.expression(&interval.value, names),
-            Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => Ok(()),
+            Expr::Wildcard(_) => Ok(()),
+            Expr::QualifiedWildcard(..) => {
+                self.whole_row();
+                Ok(())
+            }
             // Other databases' expressions, and what PostgreSQL has but nobody has thought through here.
             Expr::Like { .. }
             | Expr::ILike { .. }
@@ -517,7 +533,18 @@ impl<'a> Walk<'a> {
     fn system_column(&mut self, name: &Ident) {
         if matches!(name.value.as_str(), "ctid" | "xmin" | "xmax" | "cmin" | "cmax" | "tableoid") {
             self.found.tie(format!("{} is the name of a place on one server.", name.value));
+            self.found.against_gather(format!("{} is the name of a place on one server.", name.value));
         }
+    }
+
+    /// schema.table.column: the table's rows may come to be in a table of another schema.
+    fn schema_and_column(&mut self) {
+        self.found.against_gather("It names a column with its table's schema.");
+    }
+
+    fn whole_row(&mut self) {
+        self.found.all_columns = true;
+        self.found.against_gather("It uses a whole row as a value.");
     }
 
     fn operator(&mut self, op: &BinaryOperator) {
@@ -541,6 +568,7 @@ impl<'a> Walk<'a> {
         // The OID of a table or function is another one on each server.
         if last.starts_with("reg") {
             self.found.tie(format!("{last} is looked up on each server by itself."));
+            self.found.against_gather(format!("{last} is looked up on each server by itself."));
         }
         // date 'now' is read by each server; see constant::names_a_moment.
         if !matches!(
@@ -643,7 +671,8 @@ impl<'a> Walk<'a> {
             };
             match value {
                 FunctionArgExpr::Expr(expr) => self.expression(expr, names)?,
-                FunctionArgExpr::QualifiedWildcard(_) | FunctionArgExpr::Wildcard => {}
+                FunctionArgExpr::QualifiedWildcard(_) => self.whole_row(),
+                FunctionArgExpr::Wildcard => {}
                 FunctionArgExpr::WildcardWithOptions(options) => plain_wildcard(options)?,
             }
         }

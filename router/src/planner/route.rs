@@ -4,13 +4,16 @@ use std::ops::Range;
 
 use super::constant::{Constant, Value, Values, any_moment, decoded};
 use super::found::{Found, Pin};
+use super::gather::GatherRoute;
 use super::insert::{GenerateRoute, InsertRoute, params, row_places, source_place};
 use super::names::FIRST;
 use super::place::{Place, is_shared, shards};
 use super::refuse::{ACROSS, key_missing, key_null, no_place, not_proven, two_places};
 use crate::hash::slot_sql;
 use crate::lexer::tokens;
-use crate::plan::{Aggregate, Combine, CopyFormat, CopyPlan, Each, Literal, Params, Part, Plan};
+use crate::plan::{
+    Aggregate, Combine, CopyFormat, CopyPlan, Each, Explain, Gather, Literal, Params, Part, Plan,
+};
 use crate::refusal::Refusal;
 use crate::rule::Rule;
 use crate::topology::{SLOTS, ShardId, Topology};
@@ -40,6 +43,8 @@ pub(crate) enum Route {
     Alone {
         inner: Box<Route>,
         what: &'static str,
+        /// How a gather of it is explained; `No`: it is not.
+        explain: Explain,
     },
     /// `/* pgherd: key=... distribution=... */`
     Hinted {
@@ -76,6 +81,8 @@ pub(crate) struct PinnedRoute {
     pub(super) several: Result<Option<Vec<Aggregate>>, String>,
     /// Parameters used more than once, and not always as the same kind of key.
     pub(super) shared: Vec<usize>,
+    /// How one server finishes the work, or why not.
+    pub(super) gather: Result<GatherRoute, String>,
 }
 
 pub(super) fn bind(
@@ -112,18 +119,23 @@ pub(super) fn bind(
             }
             Ok(Plan::Each(Each { shards: all(topology), combine: Combine::Same, first_alone: *first_alone }))
         }
-        Route::Alone { inner, what } => match bind(inner, topology, sql, literals, params)? {
+        Route::Alone { inner, what, explain } => match bind(inner, topology, sql, literals, params)? {
             plan @ (Plan::Any | Plan::One(_)) => Ok(plan),
             Plan::Each(Each { shards, combine: Combine::Union, .. }) if shards.len() == 1 => {
                 Ok(Plan::One(shards[0]))
             }
-            Plan::Each(_) | Plan::Split { .. } | Plan::CopyFrom(_) | Plan::CopyTo { .. } => {
-                Err(Refusal::unsupported(
-                    format!("cannot run {what} over several shards"),
-                    "Its rows are on more than one shard.",
-                    "Name one with a condition on the sharding key, or by hand: /* pgherd: shard=NAME */.",
-                ))
+            Plan::Gather(gather) if *explain != Explain::No => {
+                Ok(Plan::Gather(Box::new(Gather { explain: *explain, ..*gather })))
             }
+            Plan::Each(_)
+            | Plan::Split { .. }
+            | Plan::CopyFrom(_)
+            | Plan::CopyTo { .. }
+            | Plan::Gather(_) => Err(Refusal::unsupported(
+                format!("cannot run {what} over several shards"),
+                "Its rows are on more than one shard.",
+                "Name one with a condition on the sharding key, or by hand: /* pgherd: shard=NAME */.",
+            )),
         },
         Route::Hinted { distribution, key } => hinted(topology, *distribution, key),
         Route::Any | Route::One(_) | Route::Refuse(_) | Route::CopyFrom(_) | Route::CopyTo { .. } => {
@@ -145,6 +157,29 @@ fn same_moment(values: Values<'_>) -> Result<(), Refusal> {
 }
 
 fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
+    let refusal = match streamed(route, topology, values) {
+        Ok(plan) => return Ok(plan),
+        Err(refusal) => refusal,
+    };
+    match &route.gather {
+        Ok(gather) => {
+            let pulled = |pin: usize| match route.pins.get(pin) {
+                Some(pin) => match shards(pin, topology, values, &route.shared) {
+                    Place::One(shard) => vec![shard],
+                    Place::Some(shards) => shards,
+                    Place::Anywhere => all(topology),
+                },
+                None => all(topology),
+            };
+            gather.bind(topology, values, route.fixed, pulled)
+        }
+        // What stands against a gather is the nearer reason, where one was looked for.
+        Err(reason) if !reason.is_empty() => Err(not_proven(reason.clone())),
+        Err(_) => Err(refusal),
+    }
+}
+
+fn streamed(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
     let mut one = route.fixed;
     let mut together = true;
     let mut several = None;

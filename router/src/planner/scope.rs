@@ -56,6 +56,28 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// A column of this query's own items, whichever it is: the item's number, and its name.
+    pub fn column<'e>(&self, expr: &'e Expr) -> Option<(usize, &'e str)> {
+        match expr {
+            Expr::Nested(inner) => self.column(inner),
+            Expr::Identifier(name) => {
+                if self.natural || self.merged.iter().any(|(merged, _)| *merged == name.value) {
+                    return None;
+                }
+                let number = self.only(&name.value, 0..self.items.len())?;
+                Some((number, name.value.as_str()))
+            }
+            Expr::CompoundIdentifier(parts) => {
+                let [item, column] = parts.as_slice() else { return None };
+                let mut matching =
+                    self.items.iter().enumerate().filter(|(_, candidate)| candidate.name == item.value);
+                let (number, _) = matching.next()?;
+                matching.next().is_none().then_some((number, column.value.as_str()))
+            }
+            _ => None,
+        }
+    }
+
     /// A key column of a query around this one. Only with the item's name: a bare name could be an inner column.
     pub fn outer_key(&self, expr: &Expr) -> Option<(Node, usize)> {
         let Expr::CompoundIdentifier(parts) = expr else { return None };
