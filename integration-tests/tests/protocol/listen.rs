@@ -204,8 +204,20 @@ fn when_the_listening_connection_is_lost_its_clients_are_told_and_sent_away() {
 #[test]
 fn a_client_that_does_not_take_its_notifications_is_sent_away_and_nobody_waits_for_it() {
     let stage = stage();
-    let mut full = stage.endpoint.login("plain");
-    let mut other = stage.endpoint.login("plain");
+    // A pgherd of its own: others measure the memory of theirs meanwhile.
+    let port = free_port();
+    let endpoint = Endpoint::start(
+        &stage.herd,
+        port,
+        &format!(
+            "[server]\nlisten = [\"127.0.0.1:{port}\"]\nworkers = 2\n\n[auth]\nmethod = \"trust\"\n\n\
+             [[users]]\nname = \"app\"\npassword = \"env:APP_PASSWORD\"\n\n\
+             [[databases.plain.shards]]\nname = \"s0\"\nprimary = \"postgres://127.0.0.1:{}/plain\"\n",
+            stage.herd.port(PLAIN)
+        ),
+    );
+    let mut full = endpoint.login("plain");
+    let mut other = endpoint.login("plain");
     full.run("LISTEN fulls");
     other.run("LISTEN full_too");
     full.run("BEGIN");
