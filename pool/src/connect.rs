@@ -28,6 +28,10 @@ use crate::parameters::Parameters;
 use crate::secrets::{Credential, Secret, Secrets};
 use crate::tls::Connector;
 
+/// No file is left: of the machine's, and of the process's. The same numbers on Linux, the BSDs and macOS.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
 /// Longest message of a login. A SCRAM message or a parameter is a few hundred bytes.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
@@ -243,7 +247,10 @@ pub(crate) async fn secure(
 }
 
 async fn open(target: &Target, deadline: Instant) -> Result<(Stream, Address), ConnectError> {
-    let unreachable = |e: io::Error| ConnectError::Unreachable { kind: e.kind() };
+    let unreachable = |e: io::Error| match e.raw_os_error() {
+        Some(ENFILE | EMFILE) => ConnectError::OutOfFiles,
+        _ => ConnectError::Unreachable { kind: e.kind() },
+    };
     if target.host.starts_with('/') {
         let path = PathBuf::from(&target.host).join(format!(".s.PGSQL.{}", target.port));
         let stream = UnixStream::connect(&path).await.map_err(unreachable)?;
@@ -254,7 +261,7 @@ async fn open(target: &Target, deadline: Instant) -> Result<(Stream, Address), C
         .map_err(unreachable)?
         .take(ADDRESSES_MAX)
         .collect();
-    let mut last = io::ErrorKind::NotFound;
+    let mut last = ConnectError::Unreachable { kind: io::ErrorKind::NotFound };
     for (tried, &address) in addresses.iter().enumerate() {
         // An address that swallows packets must not eat the time of those behind it.
         let left = deadline.saturating_duration_since(Instant::now());
@@ -264,11 +271,11 @@ async fn open(target: &Target, deadline: Instant) -> Result<(Stream, Address), C
                 prepare(&stream).map_err(unreachable)?;
                 return Ok((Stream::Tcp(stream), Address::Tcp(address)));
             }
-            Ok(Err(error)) => last = error.kind(),
-            Err(_) => last = io::ErrorKind::TimedOut,
+            Ok(Err(error)) => last = unreachable(error),
+            Err(_) => last = ConnectError::Unreachable { kind: io::ErrorKind::TimedOut },
         }
     }
-    Err(ConnectError::Unreachable { kind: last })
+    Err(last)
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

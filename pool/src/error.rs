@@ -26,6 +26,8 @@ pub enum CheckoutError {
 pub enum ConnectError {
     /// No address of the server accepted: refused, unroutable, or its name is unknown.
     Unreachable { kind: io::ErrorKind },
+    /// pgherd itself, or the machine, may open no more files.
+    OutOfFiles,
     /// It was not ready for queries in time.
     TimedOut { after: Duration },
     /// The connection could not be encrypted as configured, or the server is not the one that its certificate should name.
@@ -44,7 +46,7 @@ impl ConnectError {
     /// Whether time alone may mend it: a server that restarts, or is full for now.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Lost { .. } => true,
+            Self::Unreachable { .. } | Self::OutOfFiles | Self::TimedOut { .. } | Self::Lost { .. } => true,
             // Shutting down, crashed, starting up, full.
             Self::Refused(report) => {
                 matches!(report.sqlstate.as_str(), "57P01" | "57P02" | "57P03" | "53300")
@@ -59,6 +61,9 @@ impl ConnectError {
             Self::Unreachable { .. } => Report::error("08001", "server is not reachable")
                 .detail("No address of the server accepted a connection.")
                 .hint("Retry; if this lasts, ask whether the server is running."),
+            Self::OutOfFiles => Report::error("53000", "too many open files")
+                .detail("pgherd could not open a socket for a server connection.")
+                .hint("Retry; if this lasts, raise the limit of open files (ulimit -n, or LimitNOFILE of the service)."),
             Self::TimedOut { after } => Report::error("08001", "server did not answer in time")
                 .detail(format!("It was not ready for queries within {after:?} (connect_timeout)."))
                 .hint("Retry; if this lasts, ask whether the server is running."),
@@ -135,6 +140,7 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable { kind } => write!(f, "not reachable: {kind}"),
+            Self::OutOfFiles => f.write_str("too many open files"),
             Self::TimedOut { after } => write!(f, "not ready within {after:?}"),
             Self::Lost { kind } => write!(f, "connection lost during login: {kind}"),
             Self::Refused(report) => write!(f, "refused: {} ({})", report.message, report.sqlstate),
@@ -178,7 +184,7 @@ mod tests {
         let kind = io::ErrorKind::ConnectionRefused;
         let hba =
             "no pg_hba.conf entry for host \"10.0.0.5\", user \"app\", database \"shop\", no encryption";
-        let cases: [(&str, CheckoutError, &str, &str); 12] = [
+        let cases: [(&str, CheckoutError, &str, &str); 13] = [
             (
                 "full",
                 CheckoutError::TimedOut { after: second },
@@ -204,6 +210,7 @@ mod tests {
                 "timed out waiting to start a transaction over several servers",
             ),
             ("down", ConnectError::Unreachable { kind }.into(), "08001", "server is not reachable"),
+            ("our own bound", ConnectError::OutOfFiles.into(), "53000", "too many open files"),
             (
                 "slow",
                 ConnectError::TimedOut { after: second }.into(),

@@ -144,6 +144,38 @@ fn a_pool_keeps_its_minimum_and_opens_its_reserve_for_those_who_wait() {
 }
 
 #[test]
+fn a_server_connection_that_finds_no_file_is_one_clients_trouble() {
+    let mut place = Place::new();
+    place.pool = "size = 2\ncheckout_timeout = \"300ms\"".into();
+    let mut endpoint = place.start();
+    let mut first = endpoint.login("one");
+    first.run("SELECT 1");
+    let open = endpoint.open_files();
+    // Where exactly there is room for the client and for no server depends on what is being closed at the moment.
+    let told = (open..open + 6).find_map(|limit| {
+        endpoint.limit_open_files(limit);
+        let mut wire = Wire::tcp(endpoint.port);
+        wire.send(&startup(196_608, "app", "two", &[]));
+        let mut told = None;
+        while let Heard::Message(m) = wire.hear(Duration::from_secs(2))
+            && m.kind != b'Z'
+        {
+            told = told.or(error_of(&[m]));
+        }
+        told
+    });
+    assert_eq!(told.as_deref(), Some("53000 too many open files"));
+    first.run("SELECT 1");
+    endpoint.limit_open_files(open + 20);
+    until("it goes on", || {
+        let mut wire = Wire::tcp(endpoint.port);
+        wire.send(&startup(196_608, "app", "two", &[]));
+        error_of(&wire.until(b'Z')).is_none()
+    });
+    endpoint.assert_well();
+}
+
+#[test]
 fn too_many_open_files_is_one_clients_trouble() {
     let place = Place::new();
     let mut endpoint = place.start();
