@@ -377,6 +377,11 @@ fn the_session_knows_its_own_statements() {
         ("ROLLBACK TRANSACTION TO SAVEPOINT a", "RollbackTo(\"a\")".into()),
         ("RELEASE SAVEPOINT a", "Release(\"a\")".into()),
         ("RELEASE a", "Release(\"a\")".into()),
+        // Found by tokio-postgres: pgherd made a savepoint of that name, where PostgreSQL says that the syntax is wrong.
+        ("SAVEPOINT inner", "Other".into()),
+        ("SAVEPOINT \"inner\"", "Savepoint(\"inner\")".into()),
+        ("RELEASE SAVEPOINT Select", "Other".into()),
+        ("ROLLBACK TO user", "Other".into()),
         ("SET work_mem = '1MB'", set("work_mem", "Some(\"'1MB'\")")),
         ("SET SESSION Work_Mem TO 5", set("work_mem", "Some(\"5\")")),
         ("SET search_path TO a, \"B\" ;", set("search_path", "Some(\"a, \\\"B\\\"\")")),

@@ -144,7 +144,7 @@ async fn transactions() -> Outcome {
     client.batch_execute("CREATE TABLE accounts (id int PRIMARY KEY, n int CHECK (n >= 0), late int UNIQUE DEFERRABLE INITIALLY DEFERRED)").await?;
     let mut transaction = client.transaction().await?;
     transaction.execute("INSERT INTO accounts VALUES (1, 10, 1)", &[]).await?;
-    let inner = transaction.savepoint("inner").await?;
+    let inner = transaction.savepoint("here").await?;
     attempt("check", inner.execute("UPDATE accounts SET n = $1", &[&-1]).await);
     attempt("aborted", inner.execute("UPDATE accounts SET n = $1", &[&2]).await);
     inner.rollback().await?;

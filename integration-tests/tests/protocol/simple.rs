@@ -243,6 +243,18 @@ fn a_transaction_block_is_reported_and_ended_as_by_postgresql() {
                 ],
             ),
             run(
+                "a savepoint by a reserved word is a syntax error",
+                &[
+                    "BEGIN",
+                    "SAVEPOINT inner",
+                    "ROLLBACK",
+                    "BEGIN",
+                    "SAVEPOINT \"inner\"",
+                    "ROLLBACK TO user",
+                    "COMMIT",
+                ],
+            ),
+            run(
                 "a quoted savepoint",
                 &["BEGIN", "SAVEPOINT \"A b\"", "ROLLBACK TO \"A b\"", "ROLLBACK TO a", "ROLLBACK"],
             ),

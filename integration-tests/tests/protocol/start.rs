@@ -127,6 +127,15 @@ fn a_session_begins_as_with_postgresql() {
             "client_encoding in another spelling",
             vec![packet(V3, &[("client_encoding", "utf-8")]), Say::Session(&["SHOW client_encoding"])],
         ),
+        (
+            "an application_name of other letters",
+            vec![
+                packet(V3, &[("application_name", "naïve")]),
+                Say::Session(&["SHOW application_name", "SELECT 1"]),
+            ],
+        ),
+        // Found by PgBouncer's tests: the login went well, and every statement lost a server.
+        ("a bad setting that drivers send", vec![packet(V3, &[("extra_float_digits", "11")]), Say::Refused]),
         ("a bad setting", vec![packet(V3, &[("work_mem", "lots")]), Say::Refused]),
         ("an unknown setting", vec![packet(V3, &[("not_a_setting", "1")]), Say::Refused]),
         ("a setting that needs a restart", vec![packet(V3, &[("shared_buffers", "1MB")]), Say::Refused]),

@@ -12,8 +12,20 @@ use crate::cancel::CancelKey;
 use crate::database::Accepted;
 use crate::handshake;
 
-/// Startup settings that any server takes and none reports in another form than it was given.
-const PLAIN: &[&str] = &["application_name", "extra_float_digits"];
+/// Bytes of a name that PostgreSQL keeps, with the one at its end (NAMEDATALEN).
+const NAME_BYTES: usize = 64;
+
+/// A startup setting that any server takes, and none reports in another form than it was given. Drivers send these two.
+fn plain(name: &str, value: Option<&Value>) -> bool {
+    let Some(Value::Raw(text)) = value else { return false };
+    match name {
+        // Others are cut, or written with question marks.
+        "application_name" => text.len() < NAME_BYTES && text.bytes().all(|b| (32..127).contains(&b)),
+        // Not this: any value. One out of range was found out with the first statement, which ended the server's connection.
+        "extra_float_digits" => text.parse::<i32>().is_ok_and(|digits| (-15..=3).contains(&digits)),
+        _ => false,
+    }
+}
 
 impl Session {
     /// Checks the settings of the startup packet as PostgreSQL would: a bad one ends the login. What a server reports for them
@@ -29,7 +41,7 @@ impl Session {
             self.settings = accepted.settings;
             return Ok(());
         }
-        if startup.names().all(|name| PLAIN.contains(&name)) {
+        if startup.names().all(|name| plain(name, startup.get(name))) {
             if let Some(Value::Raw(name)) = startup.get("application_name") {
                 self.client.retell("application_name", name);
             }
@@ -110,5 +122,34 @@ impl Session {
         let mut clean = clean.into_iter();
         self.links.retain(|_| clean.next().unwrap_or(false));
         self.cancel.set(self.links.iter().map(|l| l.server.cancel.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_any_server_takes_as_it_is_needs_no_server() {
+        let (long, longer) = ("x".repeat(63), "x".repeat(64));
+        let cases = [
+            ("application_name", "psql", true),
+            ("application_name", "", true),
+            ("application_name", long.as_str(), true),
+            ("application_name", longer.as_str(), false),
+            ("application_name", "naïve", false),
+            ("application_name", "two\nlines", false),
+            ("extra_float_digits", "2", true),
+            ("extra_float_digits", "-15", true),
+            ("extra_float_digits", "3", true),
+            ("extra_float_digits", "4", false),
+            ("extra_float_digits", "two", false),
+            ("extra_float_digits", "", false),
+            ("work_mem", "4MB", false),
+        ];
+        for (name, value, expected) in cases {
+            assert_eq!(plain(name, Some(&Value::Raw(value.into()))), expected, "{name} = {value:?}");
+        }
+        assert!(!plain("application_name", Some(&Value::Reset)));
     }
 }

@@ -374,18 +374,18 @@ fn session(topology: &Topology, sql: &str, tokens: &[Token]) -> Option<Draft> {
             reader.accept_any(&["work", "transaction"]);
             if first == "rollback" && reader.accept("to") {
                 reader.accept("savepoint");
-                let name = reader.identifier()?.to_owned();
+                let name = reader.savepoint()?.to_owned();
                 return reader.at_end().then(|| Draft::new(Kind::RollbackTo(name), Route::Any));
             }
             any(Kind::Rollback { chain: chain(reader)? })
         }
         "savepoint" => {
-            let name = reader.identifier()?.to_owned();
+            let name = reader.savepoint()?.to_owned();
             reader.at_end().then(|| Draft::new(Kind::Savepoint(name), Route::Any))
         }
         "release" => {
             reader.accept("savepoint");
-            let name = reader.identifier()?.to_owned();
+            let name = reader.savepoint()?.to_owned();
             reader.at_end().then(|| Draft::new(Kind::Release(name), Route::Any))
         }
         "set" => Some(set(topology, sql, reader)),

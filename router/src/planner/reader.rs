@@ -15,6 +15,16 @@ pub(super) struct Name<'a> {
     pub name: &'a str,
 }
 
+/// What no ColId may be (kwlist.h: RESERVED_KEYWORD and TYPE_FUNC_NAME_KEYWORD).
+const RESERVED: &str = "
+    all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate collation column
+    concurrently constraint create cross current_catalog current_date current_role current_schema current_time
+    current_timestamp current_user default deferrable desc distinct do else end except false fetch for foreign freeze from
+    full grant group having ilike in initially inner intersect into is isnull join lateral leading left like limit localtime
+    localtimestamp natural not notnull null offset on only or order outer overlaps placing primary references returning right
+    select session_user similar some symmetric table tablesample then to trailing true union unique user using variadic
+    verbose when where window with";
+
 impl<'a> Reader<'a> {
     pub fn new(tokens: &'a [Token]) -> Self {
         let mut reader = Self { tokens, at: 0 };
@@ -88,6 +98,15 @@ impl<'a> Reader<'a> {
         let token = self.peek().filter(|token| matches!(token.kind, TokenKind::Word | TokenKind::Quoted))?;
         self.next();
         Some(&token.text)
+    }
+
+    /// The name of a savepoint. Without quotes a word that PostgreSQL reserves is none: what says so is a server's to refuse.
+    pub fn savepoint(&mut self) -> Option<&'a str> {
+        if self.word().is_some_and(|word| RESERVED.split_ascii_whitespace().any(|reserved| reserved == word))
+        {
+            return None;
+        }
+        self.identifier()
     }
 
     /// A name with up to two qualifiers.
