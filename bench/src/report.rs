@@ -352,21 +352,17 @@ fn how(setting: &Setting, plan: &Plan, results: &Results) -> String {
     text.push_str(&format!(
         "\ntaken by `pgherd-bench {}`, rounds: {}; in each, every subject has its turn in changing order at every \
          load, for {} s. All figures are of the time after logins and a short warm-up; p99 is of every transaction \
-         in it; CPU is /proc/PID/schedstat of the proxy, of the postmaster and its children. The load:\n\n",
+         in it; CPU is /proc/PID/schedstat of the proxy, of the postmaster and its children. The load, \
+         with the row's clients:\n\n",
         std::env::args().skip(1).collect::<Vec<_>>().join(" "),
         plan.rounds,
         plan.seconds,
     ));
     let mut said: Vec<String> = Vec::new();
-    for Load { script, protocol, .. } in plan.rows.iter().map(|row| row.load) {
-        let load = plan
-            .rows
-            .iter()
-            .map(|row| row.load)
-            .find(|load| (load.script, load.protocol) == (script, protocol));
-        let Some(load) = load else { continue };
-        let words = load.arguments(Until::Seconds(load.seconds), Path::new("")).join(" ");
-        let line = format!("    pgbench {words} --log\n");
+    for load in plan.rows.iter().map(|row| &row.load) {
+        let mut words = load.arguments(Until::Seconds(load.seconds), Path::new(""));
+        words.retain(|word| !word.starts_with("--client=") && !word.starts_with("--jobs="));
+        let line = format!("    pgbench {} --log\n", words.join(" "));
         if !said.contains(&line) {
             said.push(line);
         }
