@@ -60,7 +60,7 @@ impl fmt::Display for Capacity {
         let Self { workers, tps, proxy_us, around_us, busy } = self;
         write!(
             f,
-            "{workers} workers: {tps:.0} tx/s, proxy {proxy_us:.1} us, load and stub {around_us:.1} us, busy {:.0} %",
+            "workers {workers}: {tps:.0} tx/s, proxy {proxy_us:.1} us, load and stub {around_us:.1} us, busy {:.0} %",
             busy * 100.0
         )
     }

@@ -138,8 +138,9 @@ pub fn markdown(setting: &Setting, plan: &Plan, results: &Results) -> String {
     add(
         &format!(
             "In front of a stub that answers at once, {} clients (medians). Busy is the part of the time in which a worker ran or \
-             was ready to run, the least of its workers; the last column is what that many busy workers do with a core each.",
-            capacity::CLIENTS
+             was ready to run, the least of its workers; the last column is what that many busy workers do with a core each.{}",
+            capacity::CLIENTS,
+            what_cores_permit(results)
         ),
         capacities(results),
     );
@@ -226,7 +227,7 @@ fn other_targets(plan: &Plan, results: &Results) -> Vec<Vec<String>> {
         add(format!("CPU of the proxy, two workers / one: {load}"), targets::TWO_WORKERS_CPU, ratio);
     }
     let (what, ratio) = throughput_of_two(results);
-    add(what, targets::TWO_WORKERS_THROUGHPUT, ratio);
+    add(what.into(), targets::TWO_WORKERS_THROUGHPUT, ratio);
     let of_idle = |of: fn(&Idle) -> f64| {
         let mine = results.idle.iter().filter(|(pooler, _)| *pooler == Pooler::Pgherd);
         Spread::of(mine.map(|(_, idle)| of(idle)).collect())
@@ -241,29 +242,46 @@ fn other_targets(plan: &Plan, results: &Results) -> Vec<Vec<String>> {
     rows
 }
 
-/// Two workers over one in front of the stub, and how that was judged.
-fn throughput_of_two(results: &Results) -> (String, Option<Spread>) {
-    let of = |pooler, figure: fn(&Capacity) -> f64| -> Vec<(u32, f64)> {
+/// Two workers over one in front of the stub, round by round.
+fn two_over_one(results: &Results, figure: fn(&Capacity) -> f64) -> Option<Spread> {
+    let of = |pooler| -> Vec<(u32, f64)> {
         let taken = results.capacity.iter().filter(|(_, of, _)| *of == pooler);
         taken.map(|(number, _, capacity)| (*number, figure(capacity))).collect()
     };
-    let ratio = |figure| Spread::of(ratios(&of(Pooler::PgherdTwo, figure), &of(Pooler::Pgherd, figure)));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (plain, own) = (ratio(|capacity| capacity.tps), ratio(Capacity::of_own_cores));
-    if cores >= CORES_ENOUGH {
-        return ("transactions per second, two workers / one, stub".into(), plain);
+    Spread::of(ratios(&of(Pooler::PgherdTwo), &of(Pooler::Pgherd)))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What is judged, and its figure: see [`crate::capacity`].
+fn throughput_of_two(results: &Results) -> (&'static str, Option<Spread>) {
+    if cores() >= CORES_ENOUGH {
+        ("throughput in front of the stub, two workers / one", two_over_one(results, |capacity| capacity.tps))
+    } else {
+        let judged = "throughput in front of the stub with a core for each worker, two workers / one";
+        (judged, two_over_one(results, Capacity::of_own_cores))
     }
+}
+
+/// How the plain throughput is to be read on a machine with too few cores.
+fn what_cores_permit(results: &Results) -> String {
     let most = |pooler| {
         let taken = results.capacity.iter().filter(|(_, of, _)| *of == pooler);
-        median(taken.map(|(_, _, capacity)| capacity.most_on(cores)).collect())
+        median(taken.map(|(_, _, capacity)| capacity.most_on(cores())).collect())
     };
-    let permitted = most(Pooler::PgherdTwo).zip(most(Pooler::Pgherd)).map_or(0.0, |(two, one)| two / one);
-    let what = format!(
-        "throughput, two workers / one, stub, as if each worker had a core (load and stub share the {cores} cores of this machine, \
-         which permit {permitted:.2}; measured in transactions per second: {:.2})",
-        plain.map_or(0.0, |plain| plain.median)
-    );
-    (what, own)
+    let plain = two_over_one(results, |capacity| capacity.tps);
+    match (most(Pooler::PgherdTwo), most(Pooler::Pgherd), plain) {
+        (Some(two), Some(one), Some(plain)) if cores() < CORES_ENOUGH => format!(
+            " Load and stub share this machine's {} cores with the workers: it permits {:.2} times the tx/s of one worker; \
+             measured was {:.2}.",
+            cores(),
+            two / one,
+            plain.median
+        ),
+        _ => String::new(),
+    }
 }
 
 fn idle(results: &Results) -> Vec<Vec<String>> {
@@ -352,21 +370,17 @@ fn how(setting: &Setting, plan: &Plan, results: &Results) -> String {
     text.push_str(&format!(
         "\ntaken by `pgherd-bench {}`, rounds: {}; in each, every subject has its turn in changing order at every \
          load, for {} s. All figures are of the time after logins and a short warm-up; p99 is of every transaction \
-         in it; CPU is /proc/PID/schedstat of the proxy, of the postmaster and its children. The load:\n\n",
+         in it; CPU is /proc/PID/schedstat of the proxy, of the postmaster and its children. The load, \
+         with the row's clients:\n\n",
         std::env::args().skip(1).collect::<Vec<_>>().join(" "),
         plan.rounds,
         plan.seconds,
     ));
     let mut said: Vec<String> = Vec::new();
-    for Load { script, protocol, .. } in plan.rows.iter().map(|row| row.load) {
-        let load = plan
-            .rows
-            .iter()
-            .map(|row| row.load)
-            .find(|load| (load.script, load.protocol) == (script, protocol));
-        let Some(load) = load else { continue };
-        let words = load.arguments(Until::Seconds(load.seconds), Path::new("")).join(" ");
-        let line = format!("    pgbench {words} --log\n");
+    for load in plan.rows.iter().map(|row| &row.load) {
+        let mut words = load.arguments(Until::Seconds(load.seconds), Path::new(""));
+        words.retain(|word| !word.starts_with("--client=") && !word.starts_with("--jobs="));
+        let line = format!("    pgbench {} --log\n", words.join(" "));
         if !said.contains(&line) {
             said.push(line);
         }

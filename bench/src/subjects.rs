@@ -342,13 +342,23 @@ impl Pgherd {
         self.start_by(herd, pooler, door, behind, workers, &words)
     }
 
-    /// Like [`Self::start`], under callgrind. To be ended with [`Subject::stop`].
+    /// Like [`Self::start`], under callgrind. To be ended with [`Subject::stop`]; then the counts of each thread are in
+    /// files whose names begin with `counts`.
     ///
     /// # Errors
     /// [`Failure::Program`] with its log when it does not answer.
-    pub fn start_counted(&self, herd: &Herd, pooler: Pooler, behind: &Behind) -> Result<Subject, Failure> {
-        let mut words =
-            vec!["valgrind".into(), "--tool=callgrind".into(), "--callgrind-out-file=/dev/null".into()];
+    pub fn start_counted(
+        &self,
+        herd: &Herd,
+        pooler: Pooler,
+        behind: &Behind,
+        counts: &Path,
+    ) -> Result<Subject, Failure> {
+        let mut words: Vec<OsString> =
+            ["valgrind", "--tool=callgrind", "--separate-threads=yes", "--dump-line=no"]
+                .map(OsString::from)
+                .into();
+        words.push(format!("--callgrind-out-file={}", counts.display()).into());
         words.push(self.program.clone().into_os_string());
         self.start_by(herd, pooler, Door::Scram, behind, 1, &words)
     }
