@@ -1,5 +1,6 @@
 //! Large rows, slow readers, large messages: streamed, with bounded memory.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::raw::*;
@@ -9,6 +10,13 @@ const MIB: usize = 1 << 20;
 
 /// What pgherd may grow by while it streams; the rows are many times larger.
 const GROWTH_MAX: usize = 24 * MIB;
+
+/// One pgherd serves all tests of this program: while one measures its memory, no other sends messages of megabytes.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Reads frames without keeping them: the bytes of DataRows until ReadyForQuery.
 fn drain(wire: &mut Wire, pace: Duration) -> usize {
@@ -43,6 +51,7 @@ fn drain(wire: &mut Wire, pace: Duration) -> usize {
 
 #[test]
 fn large_rows_stream_with_bounded_memory_and_a_slow_reader_stops_the_server() {
+    let _alone = alone();
     let stage = stage();
     let mut wire = stage.endpoint.login("load");
     wire.run("SELECT 1");
@@ -65,6 +74,7 @@ fn large_rows_stream_with_bounded_memory_and_a_slow_reader_stops_the_server() {
 
 #[test]
 fn large_messages_go_to_the_server_whole() {
+    let _alone = alone();
     let stage = stage();
     let mut wire = stage.endpoint.login("load");
     let long = "z".repeat(9 * MIB);
@@ -82,6 +92,7 @@ fn large_messages_go_to_the_server_whole() {
 
 #[test]
 fn a_client_may_pipeline_without_reading_and_nothing_locks_up() {
+    let _alone = alone();
     let stage = stage();
     let mut wire = stage.endpoint.login("load");
     let one =
@@ -112,6 +123,7 @@ fn a_client_may_pipeline_without_reading_and_nothing_locks_up() {
 /// client that had nothing more to say.
 #[test]
 fn what_came_with_the_end_of_a_large_message_is_answered() {
+    let _alone = alone();
     let stage = stage();
     let value = "z".repeat(20 * MIB);
     let mut wire = stage.endpoint.login("load");
