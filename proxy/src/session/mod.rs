@@ -926,18 +926,19 @@ impl Session {
     /// Waits until a server of `shard` is lent.
     async fn wait_for_server(&mut self, shard: ShardId) -> Result<Box<Server<LinkState>>, LinkError> {
         let pool = self.pools.shard(shard).clone();
-        let (db, worker) = (self.db.clone(), self.worker.id);
-        self.wait_for(Box::pin(async move {
+        let worker = self.worker.id;
+        let sharded = self.db.sharded.then(|| self.db.clone());
+        self.wait_for(async move {
             pool.checkout(worker).await.map_err(|e| {
                 let mut report = e.report();
-                if db.sharded {
+                if let Some(db) = sharded {
                     let detail = report.detail.take().unwrap_or_default();
                     let name = db.shard_name(shard);
                     report.detail = Some(format!("Shard \"{name}\". {detail}").trim_end().to_owned());
                 }
                 report
             })
-        }))
+        })
         .await
     }
 

@@ -194,7 +194,8 @@ impl Session {
             match plain_control(raw) {
                 Some(Control::Begin) => return self.begin_now(),
                 Some(Control::Commit) => return self.commit_now(raw),
-                None if plainly_one(raw) => (ShardId(0), false),
+                // What has waited for its server was looked at before.
+                None if self.granted.is_some() || plainly_one(raw) => (ShardId(0), false),
                 None => return false,
             }
         };
