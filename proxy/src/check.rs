@@ -22,7 +22,7 @@ pub fn servers(config: &Config) -> ExitCode {
     let mut good = true;
     for database in config.databases.iter().filter(|database| database.control.is_some()) {
         let (requests, _inbox) = mpsc::unbounded_channel();
-        let db = match Database::new(database, &[], 1, requests, None) {
+        let db = match Database::new(database, &[], 1, requests, None, &crate::caps::Caps::new(config)) {
             Ok(db) => Arc::new(db),
             Err(why) => {
                 eprintln!("pgherd: {why}");
