@@ -90,6 +90,21 @@ fn conditions_go_along_only_where_no_row_that_matters_fails_them() {
     check(&herd(), &rows);
 }
 
+/// A column of a query over the table may have the name of one of the table's.
+#[test]
+fn conditions_on_the_rows_of_a_query_inside_stay_outside_it() {
+    check(
+        &herd(),
+        &[(
+            "an aggregate under a column's name",
+            "SELECT * FROM (SELECT customer_id, sum(total) AS total, rank() OVER (ORDER BY sum(total)) FROM orders GROUP BY customer_id) o \
+             WHERE total > 5 AND o.customer_id = 2",
+            "gather on any shard\n  pgherd_g1 from s0, s1, s2, s3: SELECT \"id\", \"customer_id\", \"total\", \"paid\" FROM \
+             \"public\".\"orders\"\n  then...",
+        )],
+    );
+}
+
 #[test]
 fn parameters_of_a_condition_are_numbered_anew() {
     let sql = "SELECT rank() OVER (ORDER BY id) FROM orders WHERE total > $3 AND id < $1";

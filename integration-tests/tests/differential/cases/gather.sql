@@ -40,6 +40,12 @@ SELECT c.id, w.word FROM customers c, words w WHERE c.id = 2 AND w.word = 'a'
 SELECT c.id, d.id FROM customers c, customers d WHERE c.id = 1 AND d.id = 2
 SELECT c.id, o.customer_id FROM customers c LEFT JOIN orders o ON c.id = 2 AND o.customer_id = 3 ORDER BY 1, 2
 SELECT c.code, s.k FROM codes c, small s WHERE c.code = 'a' AND s.k = 1 ORDER BY 1, 2
+SELECT * FROM (SELECT customer_id, sum(qty) AS qty FROM orders GROUP BY customer_id) x WHERE qty > 2 ORDER BY 1
+SELECT * FROM (SELECT country, max(balance) AS balance, count(*) AS n FROM customers GROUP BY country) x WHERE balance > 0 AND n > 0 ORDER BY 1
+SELECT * FROM (SELECT id, rank() OVER (ORDER BY id) AS r FROM customers) x WHERE id IN (3, 4, 5) ORDER BY 1
+SELECT * FROM (SELECT id AS k, -id AS id FROM customers) x JOIN words w ON w.n = k WHERE id < -2 ORDER BY 1, w.word
+WITH x AS (SELECT id, count(*) OVER () AS n FROM customers) SELECT * FROM x WHERE id = 2
+WITH x AS (SELECT id, name FROM customers) SELECT a.id, b.id FROM x a JOIN x b ON a.name = b.name WHERE a.id = 1 ORDER BY 1, 2
 ## subqueries
 SELECT id FROM customers WHERE id IN (SELECT number FROM orders) ORDER BY 1
 SELECT id FROM customers WHERE id NOT IN (SELECT n FROM words WHERE n IS NOT NULL) ORDER BY 1
