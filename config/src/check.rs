@@ -484,6 +484,7 @@ fn distribution(
         ranges: &raw.ranges,
         gaps: &raw.gaps,
         lists: &raw.lists,
+        new_keys: &raw.new_keys,
     };
     Some(Distribution {
         name: raw.name.value.clone(),

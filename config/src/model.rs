@@ -322,6 +322,21 @@ pub enum Method {
     Range(Vec<Range>),
     /// At least one; no value stands twice.
     List(Vec<List>),
+    /// By a table in the catalog, key by key.
+    Directory(NewKeys),
+}
+
+/// Where a key goes that the directory does not have yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewKeys {
+    /// Nowhere: somebody has to enter it first.
+    Refuse,
+    /// By its hash, over all shards and their weights.
+    Hash,
+    /// To the shard with the fewest keys for its weight.
+    Least,
+    /// Index into `Database::shards`.
+    Shard(usize),
 }
 
 /// Keys from `from` (in it) to `to` (not in it), each a text of the key's type. `None`: without an end.

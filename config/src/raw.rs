@@ -325,7 +325,7 @@ pub(crate) struct RawDistribution {
     /// Letters, digits, "_", "-" and ".", 1 to 63 bytes.
     pub name: At<String>,
 
-    /// "hash", "range" or "list". Required.
+    /// "hash", "range", "list" or "directory". Required.
     pub by: Field<By>,
 
     /// The key's type as PostgreSQL names it, without a modifier; an array for a composite key. One of
@@ -341,6 +341,10 @@ pub(crate) struct RawDistribution {
 
     /// Of "list": `[[databases.NAME.distributions.D.lists]]`, at least one.
     pub lists: Field<Vec<RawList>>,
+
+    /// Of "directory": what happens to a key that it does not have. "refuse", "hash", "least", or the name of a shard.
+    /// Default: "refuse".
+    pub new_keys: Field<String>,
 
     /// The section's header.
     pub at: usize,
@@ -654,14 +658,15 @@ impl RawDistribution {
                 ranges: Field::Bad,
                 gaps: Field::Bad,
                 lists: Field::Bad,
+                new_keys: Field::Bad,
             };
         };
         let by = section.required("by", problems, |value| match values::text(value)?.as_str() {
             "hash" => Ok(By::Hash),
             "range" => Ok(By::Range),
             "list" => Ok(By::List),
-            later @ "directory" => Err(format!("= \"{later}\" is not supported yet")),
-            other => Err(format!("must be \"hash\", \"range\" or \"list\", but is {other:?}")),
+            "directory" => Ok(By::Directory),
+            other => Err(format!("must be \"hash\", \"range\", \"list\" or \"directory\", but is {other:?}")),
         });
         let mut types = section.list("type", true, problems, values::key_type);
         if let Field::Absent = types {
@@ -675,6 +680,7 @@ impl RawDistribution {
             ranges: in_sections(&mut section, "ranges", problems, RawRange::read),
             gaps: section.value("gaps", problems, values::boolean),
             lists: in_sections(&mut section, "lists", problems, RawList::read),
+            new_keys: section.value("new_keys", problems, values::text),
             at: section.at,
         };
         section.finish(problems);

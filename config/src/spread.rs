@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use crate::document::{At, Field, Section, did_you_mean};
 use crate::key::{KeyValue, ValueError, type_name};
-use crate::model::{KeyType, List, Method, Range};
+use crate::model::{KeyType, List, Method, NewKeys, Range};
 use crate::problems::Draft;
 use crate::values;
 
@@ -20,6 +20,7 @@ pub(crate) enum By {
     Hash,
     Range,
     List,
+    Directory,
 }
 
 /// `[[databases.NAME.distributions.D.ranges]]`: one range of keys.
@@ -108,6 +109,7 @@ pub(crate) struct Spread<'a> {
     pub ranges: &'a Field<Vec<RawRange>>,
     pub gaps: &'a Field<bool>,
     pub lists: &'a Field<Vec<RawList>>,
+    pub new_keys: &'a Field<String>,
 }
 
 /// The shards of the database: name and region. `None`: it could not be read.
@@ -131,6 +133,8 @@ impl Spread<'_> {
         only(ranges_at.is_some(), at(ranges_at), "ranges", By::Range, "range");
         only(gaps_at.is_some(), at(gaps_at), "gaps", By::Range, "range");
         only(lists_at.is_some(), at(lists_at), "lists", By::List, "list");
+        let new_keys_at = self.new_keys.given().map(|given| given.at);
+        only(new_keys_at.is_some(), at(new_keys_at), "new_keys", By::Directory, "directory");
         if misplaced {
             return None;
         }
@@ -138,7 +142,38 @@ impl Spread<'_> {
             By::Hash => Some(Method::Hash),
             By::Range => self.range(by.at, shards, problems),
             By::List => self.list(by.at, shards, problems),
+            By::Directory => self.directory(by.at, shards, problems),
         }
+    }
+
+    fn directory(&self, at: usize, shards: Shards<'_>, problems: &mut Draft<'_>) -> Option<Method> {
+        use KeyType::{BigInt, Integer, SmallInt, Text, Uuid, Varchar};
+        let name = self.name;
+        let [ty] = self.types else {
+            problems.push(at, format!("distribution {name:?} is by directory, so its key has one column"));
+            return None;
+        };
+        // Types whose values have one text each: it is what the catalog's table holds.
+        if !matches!(ty.value, SmallInt | Integer | BigInt | Text | Varchar | Uuid) {
+            problems.push(
+                ty.at,
+                format!(
+                    "distribution {name:?} is by directory: its key must be an integer, text, varchar or uuid"
+                ),
+            );
+            return None;
+        }
+        let new_keys = match self.new_keys {
+            Field::Absent => NewKeys::Refuse,
+            Field::Bad => return None,
+            Field::Given(given) => match given.value.as_str() {
+                "refuse" => NewKeys::Refuse,
+                "hash" => NewKeys::Hash,
+                "least" => NewKeys::Least,
+                _ => NewKeys::Shard(find(given, shards, problems)?),
+            },
+        };
+        Some(Method::Directory(new_keys))
     }
 
     fn range(&self, at: usize, shards: Shards<'_>, problems: &mut Draft<'_>) -> Option<Method> {

@@ -214,8 +214,10 @@ fn what_is_designed_but_not_built_is_refused_by_name() {
         &format!("{TRUST}{SHOP_OF_TWO}"),
         &[(
             "a table of it is not wrong as well",
-            "[databases.shop]\ntables.a = { distribution = \"d\", key = \"k\" }\ndistributions.d = { by = \"directory\", type = \"text\" }",
-            &["3:26: databases.shop.distributions.d.by = \"directory\" is not supported yet"],
+            "[databases.shop]\ntables.a = { distribution = \"d\", key = \"k\" }\ndistributions.d = { by = \"guess\", type = \"text\" }",
+            &[
+                "3:26: databases.shop.distributions.d.by must be \"hash\", \"range\", \"list\" or \"directory\", but is \"guess\"",
+            ],
         )],
     );
     assert_lines(
@@ -764,9 +766,20 @@ fn ranges_take_every_key_once() {
             &["4:1: databases.shop.distributions.d.ranges.shard is missing"],
         ),
         (
-            "a directory",
+            "a directory of dates",
             "by = \"directory\"\ntype = \"date\"",
-            &["2:6: databases.shop.distributions.d.by = \"directory\" is not supported yet"],
+            &["3:8: distribution \"d\" is by directory: its key must be an integer, text, varchar or uuid"],
+        ),
+        ("a directory", "by = \"directory\"\ntype = \"text\"\nnew_keys = \"s1\"", &[]),
+        (
+            "a policy that is none, and no shard",
+            "by = \"directory\"\ntype = \"text\"\nnew_keys = \"s3\"",
+            &["4:12: there is no shard \"s3\"; did you mean \"s0\"?"],
+        ),
+        (
+            "a policy of a hash",
+            "by = \"hash\"\ntype = \"text\"\nnew_keys = \"hash\"",
+            &["4:12: distribution \"d\" has new_keys, which only by = \"directory\" has"],
         ),
     ]);
 }

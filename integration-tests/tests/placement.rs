@@ -23,6 +23,17 @@ const SPREAD: &str = r#"
 by_days = { distribution = "days", key = "day" }
 tenants = { distribution = "regions", key = "region" }
 sites = { distribution = "places", key = ["region", "id"] }
+bills = { distribution = "firms", key = "firm" }
+desks = { distribution = "seats", key = "seat" }
+
+[databases.{db}.distributions.firms]
+by = "directory"
+type = "text"
+
+[databases.{db}.distributions.seats]
+by = "directory"
+type = "bigint"
+new_keys = "least"
 
 [databases.{db}.distributions.days]
 by = "range"
@@ -140,6 +151,7 @@ fn rows_are_where_the_placement_says_and_the_catalog_keeps_it() {
         );
     }
 
+    keys_of_a_directory(&stage);
     check_against_the_servers(&stage);
 
     // Another wish changes nothing; another method or type is refused, and the reason is said.
@@ -217,5 +229,50 @@ fn check_against_the_servers(stage: &Stage) {
     }
     for (server, sql) in [(1, "ALTER TABLE items DROP COLUMN more"), (3, "DROP INDEX by_name")] {
         stage.ask_server(server, sql);
+    }
+}
+
+fn keys_of_a_directory(stage: &Stage) {
+    let database = stage.herd().options().database.clone();
+    let control = |sql: &str| stage.herd().psql_at(&stage.herd().control_url(0), sql);
+    stage.ask("CREATE TABLE bills (firm text, x integer)");
+    stage.ask("CREATE TABLE desks (seat bigint, x integer)");
+    let refused = |sql: &str| stage.herd().psql_at(&stage.url(), sql).expect_err(sql).to_string();
+    assert!(
+        refused("INSERT INTO bills VALUES ('acme', 1)")
+            .contains("no shard of distribution \"firms\" takes the row")
+    );
+    let entries = "INSERT INTO pgherd.directory (database, distribution, key, shard) VALUES";
+    control(&format!(
+        "{entries} ('{database}', 'firms', 'acme', 's2'), ('{database}', 'firms', 'zeta', 's3')"
+    ))
+    .expect("it is entered");
+    // The catalog is asked where a key is not known; nobody waits for what the listener hears.
+    stage.ask("INSERT INTO bills VALUES ('acme', 1), ('zeta', 2)");
+    let count = |table: &str| stage.ask_servers(&format!("SELECT count(*) FROM {table}"));
+    let numbers = |answers: Vec<String>| {
+        answers.iter().map(|answer| answer.trim().parse::<i64>().expect("a number")).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(count("bills")), [0, 0, 1, 1]);
+    assert_eq!(stage.ask("SELECT x FROM bills WHERE firm = 'zeta'").trim(), "2");
+    assert_eq!(stage.ask("SELECT count(*) FROM bills WHERE firm = 'nobody'").trim(), "0");
+    for change in [
+        "UPDATE pgherd.directory SET shard = 's0'",
+        "DELETE FROM pgherd.directory",
+        "TRUNCATE pgherd.directory",
+    ] {
+        let error = control(change).expect_err(change).to_string();
+        assert!(error.contains("a key of the directory stays where it is"), "{error}");
+    }
+
+    // New keys go where the fewest are; what was entered by one statement is known to the next.
+    for seat in 0..8 {
+        stage.ask(&format!("INSERT INTO desks VALUES ({seat}, 1)"));
+        stage.ask(&format!("INSERT INTO desks VALUES ('0{seat}', 2)"));
+    }
+    assert_eq!(numbers(count("desks")), [4, 4, 4, 4]);
+    assert_eq!(numbers(stage.ask_servers("SELECT count(DISTINCT seat) FROM desks")), [2, 2, 2, 2]);
+    for seat in 0..8 {
+        assert_eq!(stage.ask(&format!("SELECT count(*) FROM desks WHERE seat = {seat}")).trim(), "2");
     }
 }

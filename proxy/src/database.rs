@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use pgherd_config::{PoolSettings, resolve};
 use pgherd_pool::{Connector, Gate, Limits, Pass, Pool, Secrets, Target};
 use pgherd_router::topology::{Facts, Placement, Table};
+use pgherd_router::value::KeyValue;
 use pgherd_router::{ShardId, Topology};
 use pgherd_wire::message::Report;
 use pgherd_wire::scram;
@@ -39,6 +40,11 @@ pub enum Request {
     Resolve,
     /// All participants of this decided transaction are done: its row can go.
     Forget { shard: ShardId, gid: String },
+    /// Keys may have been entered in the directory.
+    ReadDirectory,
+    /// Look these keys up in the catalog's directory, and enter those that are new if that is what the configuration says;
+    /// answered when that is done, or cannot be.
+    Place { distribution: String, keys: Vec<KeyValue<'static>>, done: oneshot::Sender<()> },
 }
 
 pub struct Database {
@@ -444,6 +450,15 @@ impl Database {
         }
         let (done, wait) = oneshot::channel();
         if self.requests.send(Request::Refresh(done)).is_ok() {
+            let _ = tokio::time::timeout(REFRESH_TIMEOUT, wait).await;
+        }
+    }
+
+    /// Waits until the catalog was asked for these keys of a directory.
+    pub async fn place(&self, distribution: &str, keys: Vec<KeyValue<'static>>) {
+        let (done, wait) = oneshot::channel();
+        let request = Request::Place { distribution: distribution.to_owned(), keys, done };
+        if self.requests.send(request).is_ok() {
             let _ = tokio::time::timeout(REFRESH_TIMEOUT, wait).await;
         }
     }

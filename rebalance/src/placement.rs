@@ -6,8 +6,11 @@
 //!
 //! Start reading at [`wished`] and [`Record::rule`].
 
+use std::sync::Arc;
+
 use pgherd_config::{Distribution, KeyType, Method, Shard};
 use pgherd_router::ShardId;
+use pgherd_router::directory::Directory;
 use pgherd_router::rule::{Group, KeyRange, Lists, Rule, RuleError};
 use pgherd_router::topology::{SLOTS, Shown};
 use pgherd_router::value::{KeyValue, type_name};
@@ -17,7 +20,7 @@ use crate::assign;
 /// A distribution in the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// "hash", "range", "list"
+    /// "hash", "range", "list", "directory"
     pub method: String,
     /// The types of the key, by [`type_name`], with commas between them.
     pub types: String,
@@ -108,6 +111,8 @@ pub fn wished(distribution: &Distribution, shards: &[Shard], epoch: u64) -> Reco
                 })
                 .collect();
         }
+        // Its keys are in a table of their own.
+        Method::Directory(_) => record.method = "directory".into(),
         Method::List(lists) => {
             record.method = "list".into();
             for (number, list) in (1..).zip(lists) {
@@ -147,6 +152,7 @@ impl Record {
             Method::Hash => "hash",
             Method::Range(_) => "range",
             Method::List(_) => "list",
+            Method::Directory(_) => "directory",
         };
         let types = types_text(&configured.types);
         if self.method != of_configuration || self.types != types {
@@ -220,6 +226,7 @@ impl Record {
                 }
                 Rule::range(ranges).map_err(broken)?
             }
+            "directory" => Rule::Directory(Arc::new(Directory::default())),
             _ => {
                 let (mut values, mut null, mut default, mut groups) = (Vec::new(), None, None, Vec::new());
                 for part in &self.parts {

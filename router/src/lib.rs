@@ -13,6 +13,7 @@
 pub mod combine;
 pub mod copy;
 pub mod describe;
+pub mod directory;
 pub mod hash;
 pub mod lexer;
 pub mod plan;

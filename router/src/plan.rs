@@ -369,6 +369,18 @@ impl Template {
         self.route.home()
     }
 
+    /// Keys that an INSERT needs and a directory does not have, with the index of their distribution: once they are entered, it
+    /// can be planned.
+    pub fn not_known(
+        &self,
+        topology: &Topology,
+        sql: &str,
+        literals: &[Literal],
+        params: Params<'_>,
+    ) -> Option<(usize, Vec<crate::value::KeyValue<'static>>)> {
+        crate::planner::not_known(self, topology, sql, literals, params)
+    }
+
     /// Where the statement runs with these values.
     ///
     /// `sql` is the statement's own text (what `literals` index into).

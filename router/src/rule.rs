@@ -9,9 +9,11 @@
 //! Start reading at [`Rule::find`].
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use pgherd_config::KeyType;
 
+use crate::directory::Directory;
 use crate::hash::KeyHash;
 use crate::topology::{SLOTS, ShardId};
 use crate::value::KeyValue;
@@ -23,6 +25,8 @@ pub enum Rule {
     /// In ascending order, without overlaps; there may be gaps.
     Range(Box<[KeyRange]>),
     List(Lists),
+    /// Key by key. A key that is not there may still have a place: see [`Directory`].
+    Directory(Arc<Directory>),
 }
 
 /// From `from` (in it) to `to` (not in it), as the partitions of PostgreSQL. `None`: without an end.
@@ -103,6 +107,7 @@ impl Rule {
             Self::Hash(owners) => owners.to_vec(),
             Self::Range(ranges) => ranges.iter().map(|range| range.shard).collect(),
             Self::List(lists) => lists.groups.iter().flat_map(|group| group.shards().to_vec()).collect(),
+            Self::Directory(directory) => directory.shards(),
         };
         found.sort_unstable();
         found.dedup();
@@ -112,7 +117,7 @@ impl Rule {
     /// Whether NULL has a place, as the first column of a key.
     pub fn takes_null(&self) -> bool {
         match self {
-            Self::Hash(_) | Self::Range(_) => false,
+            Self::Hash(_) | Self::Range(_) | Self::Directory(_) => false,
             Self::List(lists) => lists.null.or(lists.default).is_some(),
         }
     }
@@ -123,13 +128,13 @@ impl Rule {
             rule: self,
             state: match self {
                 Self::Hash(_) => State::Hash,
-                Self::Range(_) | Self::List(_) => State::First,
+                Self::Range(_) | Self::List(_) | Self::Directory(_) => State::First,
             },
             hash: KeyHash::default(),
         }
     }
 
-    /// The shard of a whole key. `None`: nowhere.
+    /// The shard of a whole key. `None`: nowhere; by directory: not known.
     pub fn owner(&self, key: &[KeyValue<'_>]) -> Option<ShardId> {
         // The hot path: one column by its hash.
         if let (Self::Hash(owners), [value]) = (self, key) {
@@ -254,6 +259,9 @@ impl Finder<'_> {
                     Some(Group::Hash(owners)) => State::Within(owners),
                 };
             }
+            (State::First, Rule::Directory(directory)) => {
+                self.state = State::Done(value.and_then(|value| directory.get(value)));
+            }
             (State::First, Rule::Hash(_)) | (State::Done(_), _) => {}
         }
     }
@@ -295,7 +303,7 @@ pub enum Span<'a> {
 /// `ordered`: the values' order on the servers is ours. Without that, a condition with `<` says nothing.
 pub fn parts(rule: &Rule, spans: &[Span<'_>], ordered: bool) -> Option<Vec<u32>> {
     let mut found: Vec<u32> = match rule {
-        Rule::Hash(_) => return None,
+        Rule::Hash(_) | Rule::Directory(_) => return None,
         Rule::Range(ranges) => {
             let holds = |range: &KeyRange| spans.iter().any(|span| range_holds(range, span, ordered));
             (0u32..).zip(ranges).filter(|(_, range)| holds(range)).map(|(at, _)| at).collect()

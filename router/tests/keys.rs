@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use house::{check, herd, plan, plan_with};
 use pgherd_config::KeyType;
+use pgherd_router::directory::{Directory, key_text};
 use pgherd_router::plan::Params;
 use pgherd_router::rule::{Group, KeyRange, Lists, Rule};
 use pgherd_router::topology::{
@@ -30,6 +31,21 @@ fn ranges(ty: KeyType, bounds: &[(Option<&str>, Option<&str>, u16)]) -> Rule {
     Rule::range(bounds.iter().map(range).collect()).unwrap()
 }
 
+fn column(name: &str, type_oid: u32, c_collation: bool) -> ColumnFacts {
+    ColumnFacts {
+        name: name.to_owned(),
+        type_oid,
+        type_name: String::new(),
+        type_modifier: -1,
+        not_null: false,
+        from_sequence: false,
+        default_not_immutable: false,
+        generated: false,
+        nondeterministic_collation: false,
+        c_collation,
+    }
+}
+
 /// The example herd, and tables of the other methods.
 fn spread() -> Topology {
     let mut topology = herd();
@@ -44,18 +60,7 @@ fn spread() -> Topology {
         let key = key.iter().map(|name| name.to_string()).collect();
         let placement = Placement::Sharded { distribution, key };
         topology.tables.push(Table { schema: None, name: name.into(), placement });
-        let column = |(name, type_oid, c_collation): &(&str, u32, bool)| ColumnFacts {
-            name: name.to_string(),
-            type_oid: *type_oid,
-            type_name: String::new(),
-            type_modifier: -1,
-            not_null: false,
-            from_sequence: false,
-            default_not_immutable: false,
-            generated: false,
-            nondeterministic_collation: false,
-            c_collation: *c_collation,
-        };
+        let column = |(name, oid, c_collation): &(&str, u32, bool)| column(name, *oid, *c_collation);
         let columns = columns.iter().map(column).collect();
         let facts = TableFacts { schema: "public".into(), columns, ..TableFacts::default() };
         topology.facts.tables.insert(topology.tables.len() - 1, facts);
@@ -592,6 +597,67 @@ fn writes_go_where_their_rows_are() {
                 "refused",
             ),
         ],
+    );
+}
+
+#[test]
+fn a_directory_places_the_keys_that_it_has_and_nothing_else() {
+    let mut topology = spread();
+    let directory = Arc::new(Directory::default());
+    directory.enter(&value(KeyType::Text, "acme"), ShardId(2));
+    directory.enter(&value(KeyType::Text, "apex"), ShardId(2));
+    directory.enter(&value(KeyType::Text, "zeta"), ShardId(0));
+    topology.distributions.push(Distribution {
+        name: "firm".into(),
+        types: vec![KeyType::Text],
+        rule: Arc::new(Rule::Directory(Arc::clone(&directory))),
+        shown: Default::default(),
+    });
+    let distribution = topology.distributions.len() - 1;
+    let placement = Placement::Sharded { distribution, key: vec!["firm".into()] };
+    topology.tables.push(Table { schema: None, name: "bills".into(), placement });
+    topology.facts.tables.insert(
+        topology.tables.len() - 1,
+        TableFacts {
+            schema: "public".into(),
+            columns: vec![column("firm", 25, true)],
+            ..TableFacts::default()
+        },
+    );
+    check(
+        &topology,
+        &[
+            ("a key that is there", "SELECT * FROM bills WHERE firm = 'acme'", "one shard: s2"),
+            ("two on one shard", "SELECT * FROM bills WHERE firm IN ('acme', 'apex')", "one shard: s2"),
+            ("two", "SELECT * FROM bills WHERE firm = 'acme' OR firm = 'zeta'", "each of s0, s2: union"),
+            // Another pgherd may have entered it.
+            ("a key that is not known", "SELECT * FROM bills WHERE firm = 'nova'", ALL),
+            ("one of two", "SELECT * FROM bills WHERE firm IN ('acme', 'nova')", ALL),
+            ("an order that it does not have", "SELECT * FROM bills WHERE firm < 'b'", ALL),
+            ("a row", "INSERT INTO bills VALUES ('zeta')", "one shard: s0"),
+            ("a row nobody has a place for", "INSERT INTO bills VALUES ('nova')", "refused 23514..."),
+            ("NULL", "INSERT INTO bills VALUES (NULL)", "refused 0A000..."),
+        ],
+    );
+    let lacks = |sql: &str| {
+        let statements = house::parse(&topology, sql);
+        let [statement] = &statements[..] else { panic!("{sql}") };
+        let found = statement.template.not_known(&topology, sql, &statement.literals, Params::default());
+        found.map(|(of, keys)| {
+            (of == distribution, keys.iter().map(|key| key_text(key).unwrap()).collect::<Vec<_>>())
+        })
+    };
+    assert_eq!(
+        lacks("INSERT INTO bills VALUES ('nova'), ('acme'), ('orion')"),
+        Some((true, vec!["nova".into(), "orion".into()]))
+    );
+    assert_eq!(lacks("INSERT INTO bands (at) VALUES (350)"), None, "a range has no new keys");
+    assert_eq!(lacks("SELECT * FROM bills WHERE firm = 'nova'"), None);
+    directory.enter(&value(KeyType::Text, "nova"), ShardId(1));
+    assert_eq!(
+        plan(&topology, "INSERT INTO bills VALUES ('nova')"),
+        "one shard: s1",
+        "from then on it is known"
     );
 }
 

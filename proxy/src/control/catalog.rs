@@ -100,7 +100,7 @@ pub async fn bootstrap(shards: &mut Shards) -> Result<Recorded, Problem> {
         }
     }
     let id = format!("{:016x}", rand::random::<u64>());
-    let mut sql = format!("{PLACEMENT}{UPGRADE}");
+    let mut sql = format!("{PLACEMENT}{UPGRADE}{}", super::directory::TABLE);
     sql.push_str(&format!("INSERT INTO pgherd.cluster (id) VALUES ('{id}') ON CONFLICT DO NOTHING;"));
     for distribution in &db.config.distributions {
         sql.push_str(&record(&db.name, &distribution.name, &wished(distribution, &db.config.shards, 1)));

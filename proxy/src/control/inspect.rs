@@ -19,8 +19,7 @@ pub async fn inspect(db: Arc<Database>) -> Vec<Finding> {
     let seen = match password {
         Err(why) => vec![Err(why); count],
         Ok(password) => {
-            let clients = (0..count).map(|_| None).collect();
-            let mut shards = Shards { db: db.clone(), password, clients };
+            let mut shards = Shards::new(db.clone(), password);
             let mut seen = Vec::with_capacity(count);
             for shard in 0..count {
                 seen.push(look(&mut shards, shard).await.map_err(|error| describe(&*error)));

@@ -4,6 +4,7 @@
 //! Invariant: nothing here stands in a statement's way except a schema change, which waits for fresh facts.
 
 mod catalog;
+mod directory;
 pub mod facts;
 pub mod findings;
 pub mod inspect;
@@ -16,8 +17,9 @@ use std::time::Duration;
 use pgherd_config::resolve_plain;
 use pgherd_pool::{Secrets, Target, connect};
 use pgherd_router::Topology;
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use crate::database::{Database, Readiness, Request};
 
@@ -42,9 +44,16 @@ struct Shards {
     db: Arc<Database>,
     password: Option<String>,
     clients: Vec<Option<Client>>,
+    /// The directory may have new keys.
+    told: Arc<Notify>,
 }
 
 impl Shards {
+    fn new(db: Arc<Database>, password: Option<String>) -> Self {
+        let clients = db.config.shards.iter().map(|_| None).collect();
+        Self { db, password, clients, told: Arc::default() }
+    }
+
     async fn client(&mut self, shard: usize) -> Result<&Client, Problem> {
         if self.clients[shard].as_ref().is_none_or(Client::is_closed) {
             self.clients[shard] = None;
@@ -72,11 +81,22 @@ impl Shards {
             };
             let stream = connect::open_secured(&target, CONNECT_TIMEOUT).await?;
             let connect = tokio::time::timeout(STATEMENT_TIMEOUT, config.connect_raw(stream, NoTls));
-            let (client, connection) = connect.await.map_err(|_| "no answer in time")??;
+            let (client, mut connection) = connect.await.map_err(|_| "no answer in time")??;
+            let told = Arc::clone(&self.told);
             tokio::spawn(async move {
                 // Its errors are the client's as well, which reports them.
-                let _ = connection.await;
+                while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+                    if let AsyncMessage::Notification(_) = message {
+                        told.notify_one();
+                    }
+                }
             });
+            if shard == self.db.config.catalog && directory::is_used(&self.db.config) {
+                let listen = tokio::time::timeout(STATEMENT_TIMEOUT, client.batch_execute(directory::LISTEN));
+                listen.await.map_err(|_| "no answer in time")??;
+                // What was said while nobody listened.
+                self.told.notify_one();
+            }
             self.clients[shard] = Some(client);
         }
         self.clients[shard].as_ref().ok_or_else(|| "not connected".into())
@@ -120,12 +140,13 @@ pub async fn look(db: Arc<Database>) {
             Err(_) => return,
         },
     };
-    let clients = db.config.shards.iter().map(|_| None).collect();
-    let mut shards = Shards { db: db.clone(), password, clients };
+    let mut shards = Shards::new(db.clone(), password);
     if let Ok(placement) = catalog::read(&mut shards).await
         && let Ok(facts) = facts::load(&db, &mut shards).await
     {
         put_in_force(&db, placement, facts);
+        // Without it, keys are only not known.
+        let _ = directory::Reader::default().read(&mut shards).await;
     }
 }
 
@@ -148,8 +169,7 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
             }
         },
     };
-    let clients = db.config.shards.iter().map(|_| None).collect();
-    let mut shards = Shards { db: db.clone(), password, clients };
+    let mut shards = Shards::new(db.clone(), password);
     let mut last = String::new();
     loop {
         if db.is_closed() {
@@ -170,6 +190,8 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
     }
     tracing::info!(database = %db.name, "the placement is in force");
     let mut resolver = resolver::Resolver::default();
+    let mut directory = directory::Reader::default();
+    let told = Arc::clone(&shards.told);
     let mut tick = tokio::time::interval(RESOLVE_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut facts_at = tokio::time::Instant::now();
@@ -180,6 +202,7 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
                 Some(request) => Some(request),
                 None => return,
             },
+            () = told.notified() => Some(Request::ReadDirectory),
             _ = tick.tick() => None,
         };
         if db.is_closed() {
@@ -189,6 +212,17 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
             Some(Request::Refresh(done)) => {
                 refresh(&mut shards).await;
                 facts_at = tokio::time::Instant::now();
+                let _ = done.send(());
+            }
+            Some(Request::ReadDirectory) => {
+                if let Err(e) = directory.read(&mut shards).await {
+                    tracing::warn!(database = %db.name, why = %describe(&*e), "the directory cannot be read; its new keys are looked up one by one");
+                }
+            }
+            Some(Request::Place { distribution, keys, done }) => {
+                if let Err(e) = directory::place(&mut shards, &distribution, &keys).await {
+                    tracing::warn!(database = %db.name, why = %describe(&*e), "keys cannot be looked up in the directory");
+                }
                 let _ = done.send(());
             }
             Some(Request::Resolve) => resolver.round(&mut shards).await,

@@ -481,7 +481,7 @@ impl Session {
                 return self.malformed().await;
             }
             let params = Params { values: &values, formats: &formats, types: &prepared.types };
-            statement.template.plan(&topology, &prepared.sql, &statement.literals, params)
+            self.plan(&topology, statement, &prepared.sql, params).await
         };
         let plan = plan.and_then(|plan| match self.cursor_elsewhere(&statement.template.kind, &plan) {
             Some(refusal) => Err(refusal),

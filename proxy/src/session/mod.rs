@@ -16,6 +16,7 @@
 
 pub mod client;
 mod copy;
+mod directory;
 mod extended;
 mod fan;
 mod gather;

@@ -140,7 +140,7 @@ impl Session {
         }
         let plan = if self.db.sharded {
             let topology = self.topology();
-            template.plan(&topology, text, &statement.literals, Params::default())
+            self.plan(&topology, statement, text, Params::default()).await
         } else {
             Ok(Plan::One(ShardId(0)))
         };
@@ -448,7 +448,7 @@ impl Session {
         self.see_own_schema().await?;
         let topology = self.topology();
         let plan = if self.db.sharded {
-            template.plan(&topology, text, &statement.literals, Params::default())
+            self.plan(&topology, statement, text, Params::default()).await
         } else {
             Ok(Plan::One(ShardId(0)))
         };

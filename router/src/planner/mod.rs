@@ -301,6 +301,21 @@ pub(crate) fn bind(
     route::bind(&made.template.route, topology, sql, literals, params)
 }
 
+/// See [`Template::not_known`].
+pub(crate) fn not_known(
+    of: &Template,
+    topology: &Topology,
+    sql: &str,
+    literals: &[Literal],
+    params: Params<'_>,
+) -> Option<(usize, Vec<crate::value::KeyValue<'static>>)> {
+    if of.version == topology.version {
+        return route::not_known(&of.route, topology, sql, literals, params);
+    }
+    let made = template(topology, sql, literals);
+    route::not_known(&made.template.route, topology, sql, literals, params)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{nothing_notable, plainly_one};

@@ -34,7 +34,10 @@ pub(super) fn shards(pin: &Pin, topology: &Topology, values: Values<'_>, shared:
         return match constant.compared(column.column, values, is_shared(constant, shared)) {
             Value::Key(value) => match distribution.rule.owner(&[value]) {
                 Some(shard) => Place::One(shard),
-                None => Place::Some(Vec::new()),
+                None => match &*distribution.rule {
+                    Rule::Directory(_) => Place::Anywhere,
+                    Rule::Hash(_) | Rule::Range(_) | Rule::List(_) => Place::Some(Vec::new()),
+                },
             },
             Value::Null | Value::Invalid | Value::Unknown => Place::Anywhere,
         };
@@ -47,6 +50,11 @@ pub(super) fn shards(pin: &Pin, topology: &Topology, values: Values<'_>, shared:
             Some(parts.into_iter().map(|part| ranges[part as usize].shard).collect())
         }),
         Rule::List(lists) => listed(&distribution.rule, lists, &pin.columns, &read),
+        // A key that is not known may be anywhere.
+        Rule::Directory(directory) => pin
+            .columns
+            .first()
+            .and_then(|column| read.list(column)?.iter().map(|value| directory.get(value)).collect()),
     };
     match found {
         None => Place::Anywhere,

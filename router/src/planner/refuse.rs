@@ -79,6 +79,15 @@ pub(super) fn no_place(distribution: &str, table: &str) -> Refusal {
     }
 }
 
+/// 23514: nobody has said where this key belongs.
+pub(super) fn not_entered(distribution: &str) -> Refusal {
+    Refusal {
+        detail: Some("The directory does not have its sharding key.".to_owned()),
+        hint: Some("Enter it in pgherd.directory on the catalog shard, or set new_keys.".to_owned()),
+        ..crate::refusal::no_shard(distribution)
+    }
+}
+
 pub(super) fn sequence(column: &str, table: &str) -> Refusal {
     Refusal::unsupported(
         format!("cannot draw column \"{column}\" of table \"{table}\" from a sequence"),

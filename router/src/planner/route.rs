@@ -8,7 +8,7 @@ use super::gather::GatherRoute;
 use super::insert::{GenerateRoute, InsertRoute, params, row_places, source_place};
 use super::names::FIRST;
 use super::place::{Place, is_shared, shards};
-use super::refuse::{ACROSS, key_missing, key_null, no_place, not_proven, two_places};
+use super::refuse::{ACROSS, key_missing, key_null, no_place, not_entered, not_proven, two_places};
 use crate::hash::slot_sql;
 use crate::lexer::tokens;
 use crate::plan::{
@@ -301,7 +301,37 @@ fn place(
             }
         }
     }
-    finder.shard().map(Some).ok_or_else(|| no_place(&distribution.name, name))
+    finder.shard().map(Some).ok_or_else(|| match &*distribution.rule {
+        Rule::Directory(_) => not_entered(&distribution.name),
+        Rule::Hash(_) | Rule::Range(_) | Rule::List(_) => no_place(&distribution.name, name),
+    })
+}
+
+/// The keys of an INSERT that its directory does not know, and the distribution.
+pub(super) fn not_known(
+    route: &Route,
+    topology: &Topology,
+    sql: &str,
+    literals: &[Literal],
+    params: Params<'_>,
+) -> Option<(usize, Vec<KeyValue<'static>>)> {
+    let Route::Insert(route) = route else { return None };
+    let distribution = topology.distributions.get(route.distribution)?;
+    let Rule::Directory(directory) = &*distribution.rule else { return None };
+    let decoded = decoded(sql, literals);
+    let values = Values { sql, literals, decoded: &decoded, params };
+    let column = *route.key.first()?;
+    let mut keys = Vec::new();
+    for row in &route.rows {
+        let constant = row.first()?;
+        let Value::Key(value) = constant.stored(column, values, is_shared(constant, &route.shared)) else {
+            return None;
+        };
+        if directory.get(&value).is_none() {
+            keys.push(value.into_owned());
+        }
+    }
+    Some((route.distribution, keys))
 }
 
 fn split(route: &InsertRoute, values: Values<'_>, places: &[ShardId]) -> Result<Plan, Refusal> {
@@ -383,7 +413,7 @@ fn generate(route: &GenerateRoute, topology: &Topology, values: Values<'_>) -> R
         .and_then(|distribution| slot_sql(&distribution.types, &[&format!("c{}", route.key + 1)]));
     let owners = distribution.and_then(|distribution| match &*distribution.rule {
         Rule::Hash(owners) => Some(owners),
-        Rule::Range(_) | Rule::List(_) => None,
+        Rule::Range(_) | Rule::List(_) | Rule::Directory(_) => None,
     });
     let (Some(owners), Some(slot)) = (owners, slot) else {
         return Err(not_proven(
