@@ -732,8 +732,8 @@ fn ranges_take_every_key_once() {
         ),
         (
             "no date, and no shard",
-            &day("{ to = \"soon\", shard = \"s2\" }"),
-            &["5:8: \"soon\" is no date", "5:24: there is no shard \"s2\"; did you mean \"s0\"?"],
+            &day("{ to = \"2023-02-29\", shard = \"s2\" }"),
+            &["5:8: \"2023-02-29\" is no date", "5:30: there is no shard \"s2\"; did you mean \"s0\"?"],
         ),
         (
             "a date that depends on settings",

@@ -356,8 +356,8 @@ fn ranges_are_pruned_by_comparisons() {
             ("at < '2024-01-01 01:00:00+01'", "s0"),
             ("at >= '2024-01-01T00:00:00Z'", "s1"),
             // What it means depends on the time zone of the session.
-            ("at < '2023-01-01 00:00:00'", "s0, s1"),
-            ("at < date '2023-01-01'", "s0, s1"),
+            ("at < '2023-01-01 00:00:00'", "all"),
+            ("at < date '2023-01-01'", "all"),
         ],
     );
     conditions(
