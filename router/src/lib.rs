@@ -15,6 +15,7 @@ pub mod copy;
 pub mod describe;
 pub mod hash;
 pub mod lexer;
+pub mod order;
 pub mod plan;
 pub mod planner;
 pub mod refusal;

@@ -64,9 +64,13 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
                 a.attidentity <> '' OR COALESCE(d.adbin::text ~ 'NEXTVALUEEXPR' OR used.sequence, false),
                 COALESCE(d.adbin::text ~ 'SQLVALUEFUNCTION' OR used.volatile, false),
                 a.attgenerated <> '',
-                COALESCE(NOT l.collisdeterministic, false)
+                COALESCE(NOT l.collisdeterministic, false),
+                COALESCE(l.collnamespace = 'pg_catalog'::pg_catalog.regnamespace AND l.collname IN ('C', 'POSIX')
+                         OR l.collname = 'default' AND own.datcollate IN ('C', 'POSIX')
+                            AND COALESCE(pg_catalog.to_jsonb(own) ->> 'datlocprovider', 'c') = 'c', false)
          FROM found f JOIN pg_catalog.pg_attribute a ON a.attrelid = f.oid AND a.attnum > 0 AND NOT a.attisdropped
          JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+         JOIN pg_catalog.pg_database own ON own.datname = pg_catalog.current_database()
          LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
          LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
          LEFT JOIN LATERAL (SELECT bool_or(p.proname = 'nextval') AS sequence, bool_or(p.provolatile <> 'i' AND p.proname <> 'nextval') AS volatile
@@ -95,6 +99,7 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
             default_not_immutable: flag(2),
             generated: flag(3),
             nondeterministic_collation: flag(4),
+            c_collation: flag(5),
         });
     }
 

@@ -59,6 +59,7 @@ impl Session {
         let shards: Vec<ShardId> = match &plan {
             Plan::Any | Plan::One(_) => vec![self.any_shard()],
             Plan::Each(each) => each.shards.clone(),
+            Plan::Merge(merge) => merge.shards.clone(),
             Plan::Split { parts, .. } => parts.iter().map(|p| p.shard).collect(),
             Plan::CopyFrom(copy) => copy.shards.clone(),
             Plan::CopyTo { shards, .. } => shards.clone(),
@@ -92,6 +93,7 @@ impl Session {
                         let jobs = jobs.collect();
                         self.run_jobs(jobs, &each, &via).await?
                     }
+                    Plan::Merge(merge) => self.run_merge(text, &merge, &via).await?,
                     Plan::Split { parts, combine } => {
                         let each = Each { shards: shards.clone(), combine, first_alone: false };
                         let mut jobs = Vec::new();
@@ -337,6 +339,10 @@ impl Session {
         Ok(self.combine(&each.combine, &indices, description, &formats, describe, &tags))
     }
 
+    pub(super) fn rounds_floats(&self) -> bool {
+        self.settings.get("extra_float_digits").is_some_and(low)
+    }
+
     /// The first shard did it, and another one lacks a table, type or function that only the first one has.
     fn follower_failed(&self, n: usize, index: usize, each: &Each, report: Report) -> Report {
         let lacks = matches!(&*report.sqlstate, "42P01" | "42704" | "42883" | "3F000");
@@ -396,9 +402,7 @@ impl Session {
                 let mut columns =
                     message::read_row_description(&description.ok_or_else(broken)?).map_err(|_| broken())?;
                 let oids: Vec<u32> = columns.iter().map(|c| c.type_oid).collect();
-                if oids.iter().any(|oid| matches!(oid, 700 | 701))
-                    && self.settings.get("extra_float_digits").is_some_and(low)
-                {
+                if oids.iter().any(|oid| matches!(oid, 700 | 701)) && self.rounds_floats() {
                     return Err(Report::error(
                         "0A000",
                         "cannot combine floating-point values of several shards",
@@ -462,7 +466,7 @@ impl Session {
     }
 
     /// Nothing more of this link's unit reaches the client.
-    fn hush(&mut self, index: usize) {
+    pub(super) fn hush(&mut self, index: usize) {
         for expect in &mut self.links[index].expects {
             if let Expect::Unit(unit) = expect {
                 *unit = Unit::Quiet;
@@ -557,7 +561,7 @@ fn results_as_text(tail: &mut Vec<u8>, formats: &mut Vec<u16>) -> Result<(), Rep
 }
 
 /// Names, types and formats; tables have other OIDs on other shards.
-fn same_columns(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same_columns(a: &[u8], b: &[u8]) -> bool {
     if a == b {
         return true;
     }

@@ -8,7 +8,7 @@
 //!
 //! The rooms: [`client`] and [`link`] are the two sides; `query` and `extended` take in the client's messages, `now`
 //! those that need no waiting;
-//! `fan` runs a statement on several shards; `transaction` begins and ends; `copy` splits COPY FROM; `schema` reads what a
+//! `fan` runs a statement on several shards, `merge` where their rows are sorted into one stream; `transaction` begins and ends; `copy` splits COPY FROM; `schema` reads what a
 //! transaction changed; `named` is SQL PREPARE and set_config.
 //!
 //! Start reading at [`Session::run`].
@@ -19,6 +19,7 @@ mod extended;
 mod fan;
 pub mod link;
 mod login;
+mod merge;
 mod named;
 mod now;
 mod query;
@@ -98,6 +99,8 @@ pub struct Session {
     /// Waiting for servers since the session last counted it.
     waited: Duration,
     scratch: Vec<u8>,
+    /// Portals that were read piece by piece so far: each has a name of its own on the shards.
+    pieces: u64,
 }
 
 impl Session {
@@ -130,6 +133,7 @@ impl Session {
             card,
             waited: Duration::ZERO,
             scratch: Vec::new(),
+            pieces: 0,
         }
     }
 

@@ -1,8 +1,8 @@
 //! What a look at a statement's tree found: which rows it needs, and what stands against more than one shard.
 
 use super::constant::{Column, Constant};
+use super::merge::Combined;
 use super::names::sharding;
-use crate::plan::Aggregate;
 use crate::topology::{ShardId, Topology};
 
 /// One mention of a sharded table (or one inserted row): the rows it needs, as far as its key is known.
@@ -43,8 +43,10 @@ pub(super) struct Found {
     /// It asks a server about itself (now(), ctid), or calls something unknown: reference tables are then read on the first
     /// shard, always the same.
     pub tied: bool,
-    /// One row from each shard, to be combined.
-    pub aggregates: Option<Vec<Aggregate>>,
+    /// What to do with the rows of several shards.
+    pub combined: Combined,
+    /// A number in it stands for an output column: another number is another statement.
+    pub positional: bool,
     pub sequences: bool,
     /// Something in it writes, or may write.
     pub writes: bool,
@@ -110,6 +112,19 @@ impl Found {
             .collect();
         self.pins.push(Pin { distribution, columns });
         self.pins.len() - 1
+    }
+
+    /// Another mention of the rows of a pin.
+    pub fn again(&mut self, pin: usize) -> usize {
+        let Some(known) = self.pins.get(pin) else { return usize::MAX };
+        let mut own = known.clone();
+        for column in &mut own.columns {
+            column.lists.clear();
+        }
+        let number = self.pins.len();
+        self.implications.extend((0..own.columns.len()).map(|column| ((pin, column), (number, column))));
+        self.pins.push(own);
+        number
     }
 
     pub fn learn(&mut self, (pin, column): Node, list: Vec<Constant>) {

@@ -24,6 +24,8 @@ mod copying;
 mod found;
 mod from;
 mod insert;
+mod level;
+mod merge;
 mod names;
 mod parse;
 mod query;

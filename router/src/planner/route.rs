@@ -5,11 +5,12 @@ use std::ops::Range;
 use super::constant::{Value, Values, any_moment, decoded};
 use super::found::{Found, Pin};
 use super::insert::{GenerateRoute, InsertRoute, params, row_places, source_place};
+use super::merge::Combined;
 use super::names::FIRST;
 use super::refuse::{ACROSS, key_missing, key_null, not_proven, two_places};
 use crate::hash::{slot, slot_sql};
 use crate::lexer::tokens;
-use crate::plan::{Aggregate, Combine, CopyFormat, CopyPlan, Each, Literal, Params, Part, Plan};
+use crate::plan::{Combine, CopyFormat, CopyPlan, Each, Literal, Params, Part, Plan};
 use crate::refusal::Refusal;
 use crate::topology::{SLOTS, ShardId, Topology};
 use crate::value::KeyValue;
@@ -71,7 +72,7 @@ pub(crate) struct PinnedRoute {
     /// The shard of a table that is on one shard.
     pub(super) fixed: Option<ShardId>,
     /// What it does on several shards: the union, or why not.
-    pub(super) several: Result<Option<Vec<Aggregate>>, String>,
+    pub(super) several: Result<Combined, String>,
     /// Parameters used more than once, and not always as the same kind of key.
     pub(super) shared: Vec<usize>,
 }
@@ -115,7 +116,7 @@ pub(super) fn bind(
             Plan::Each(Each { shards, combine: Combine::Union, .. }) if shards.len() == 1 => {
                 Ok(Plan::One(shards[0]))
             }
-            Plan::Each(_) | Plan::Split { .. } | Plan::CopyFrom(_) | Plan::CopyTo { .. } => {
+            Plan::Each(_) | Plan::Merge(_) | Plan::Split { .. } | Plan::CopyFrom(_) | Plan::CopyTo { .. } => {
                 Err(Refusal::unsupported(
                     format!("cannot run {what} over several shards"),
                     "Its rows are on more than one shard.",
@@ -219,38 +220,43 @@ fn is_shared(constant: &super::constant::Constant, shared: &[usize]) -> bool {
 fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
     let mut one = route.fixed;
     let mut together = true;
-    let mut several = None;
+    // Every shard that has rows of any mention: a UNION has one part here and another there.
+    let mut places: Vec<ShardId> = Vec::new();
     for pin in &route.pins {
         match shards(pin, topology, values, &route.shared) {
-            Place::One(found) => match one {
-                None => one = Some(found),
-                Some(shard) => together &= shard == found,
-            },
+            Place::One(found) => {
+                match one {
+                    None => one = Some(found),
+                    Some(shard) => together &= shard == found,
+                }
+                places.push(found);
+            }
             Place::Some(found) => {
                 together = false;
-                several = Some(found);
+                places.extend(found);
             }
             Place::Anywhere => {
                 together = false;
-                several = Some(all(topology));
+                places = all(topology);
             }
         }
     }
     if let (true, Some(shard)) = (together, one) {
         return Ok(Plan::One(shard));
     }
-    match (&route.several, several) {
-        (Ok(aggregates), Some(shards)) => {
-            same_moment(values)?;
-            let combine = match aggregates {
-                Some(aggregates) => Combine::Aggregate(aggregates.clone()),
-                None => Combine::Union,
-            };
-            Ok(Plan::Each(Each { shards, combine, first_alone: false }))
-        }
-        (Err(reason), _) => Err(not_proven(reason.clone())),
-        (Ok(_), None) => Err(two_places("The keys it names are on different shards.")),
-    }
+    let combined = match &route.several {
+        Ok(combined) => combined,
+        Err(reason) => return Err(not_proven(reason.clone())),
+    };
+    places.sort_unstable();
+    places.dedup();
+    same_moment(values)?;
+    let combine = match combined {
+        Combined::Union => Combine::Union,
+        Combined::Aggregates(aggregates) => Combine::Aggregate(aggregates.clone()),
+        Combined::Merge(route) => return route.plan(places, values),
+    };
+    Ok(Plan::Each(Each { shards: places, combine, first_alone: false }))
 }
 
 /// The one shard on which everything that a statement reads besides its target must be.

@@ -123,6 +123,7 @@ fn column(text: &str) -> ColumnFacts {
         default_not_immutable: words.get(2) == Some(&"now"),
         generated: false,
         nondeterministic_collation: words[1] == "odd",
+        c_collation: words.contains(&"bytes"),
     }
 }
 
