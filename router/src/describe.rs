@@ -26,6 +26,7 @@ pub fn describe(plan: &Plan, topology: &Topology) -> String {
             text
         }
         Plan::Merge(merge) => merged(merge, topology),
+        Plan::Explain(explain) => format!("explain: {}", explain.line),
         Plan::CopyFrom(copy) => match &copy.rows {
             None => format!("copy every row to {}", names(topology, &copy.shards)),
             Some(rows) => {

@@ -193,6 +193,8 @@ pub enum Plan {
     Split { parts: Vec<Part>, combine: Combine },
     /// The same text on several shards, which answer with sorted rows (or any, up to a limit): merged into one stream.
     Merge(Merge),
+    /// EXPLAIN of a statement that runs on several shards.
+    Explain(Explain),
     /// COPY ... FROM STDIN: rows go to their shards; see `copy::Splitter`.
     CopyFrom(CopyPlan),
     /// COPY ... TO STDOUT of every shard, one after the other.
@@ -207,6 +209,15 @@ pub struct Each {
     /// Run on the first shard alone before the others start (writes to reference tables: the first
     /// shard's locks put concurrent writers into one order).
     pub first_alone: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explain {
+    pub shards: Vec<ShardId>,
+    /// What the shards are asked. `None`: its own text.
+    pub sql: Option<String>,
+    /// The plan of pgherd's own.
+    pub line: String,
 }
 
 /// Rows of several shards in one order, and how many of them.

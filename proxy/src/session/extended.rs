@@ -925,6 +925,7 @@ impl Session {
             let shard = match &**plan {
                 Plan::Each(each) => each.shards[0],
                 Plan::Merge(merge) => merge.shards[0],
+                Plan::Explain(explain) => explain.shards[0],
                 _ => self.any_shard(),
             };
             let index = match self.link_for(shard).await {

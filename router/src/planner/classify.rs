@@ -847,9 +847,12 @@ fn is_name(token: &Token) -> bool {
 fn explain(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>) -> Draft {
     reader.next();
     let mut executes = false;
+    let mut text = true;
     match reader.parentheses() {
         Some(options) => {
-            executes = options.iter().any(|token| token.text == "analyze" || token.text == "analyse")
+            executes = options.iter().any(|token| token.text == "analyze" || token.text == "analyse");
+            let format = options.iter().position(|token| token.text == "format");
+            text = format.is_none_or(|at| options.get(at + 1).is_some_and(|token| token.text == "text"));
         }
         None => {
             while reader.accept_any(&["analyze", "analyse"]) {
@@ -860,7 +863,11 @@ fn explain(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>) -> Dra
     }
     match inner(topology, tokens, reader.rest()) {
         Ok(shape) => {
-            let mut draft = Draft::other(Route::Alone { inner: Box::new(shape.route), what: "EXPLAIN" });
+            let inner = Box::new(shape.route);
+            let mut draft = Draft::other(match text {
+                true => Route::Explain(inner),
+                false => Route::Alone { inner, what: "EXPLAIN in this format" },
+            });
             draft.read_only = shape.read_only || !executes;
             draft.depends_on_literals = shape.positional;
             draft

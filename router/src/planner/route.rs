@@ -10,7 +10,7 @@ use super::names::FIRST;
 use super::refuse::{ACROSS, key_missing, key_null, not_proven, two_places};
 use crate::hash::{slot, slot_sql};
 use crate::lexer::tokens;
-use crate::plan::{Combine, CopyFormat, CopyPlan, Each, Literal, Params, Part, Plan};
+use crate::plan::{Combine, CopyFormat, CopyPlan, Each, Explain, Literal, Params, Part, Plan};
 use crate::refusal::Refusal;
 use crate::topology::{SLOTS, ShardId, Topology};
 use crate::value::KeyValue;
@@ -35,7 +35,9 @@ pub(crate) enum Route {
         format: CopyFormat,
         header: bool,
     },
-    /// One shard, or it is refused: EXPLAIN, DECLARE, COPY (query) TO.
+    /// EXPLAIN, as text: the plan, and each shard's own.
+    Explain(Box<Route>),
+    /// One shard, or it is refused: EXPLAIN in another format, DECLARE, COPY (query) TO.
     Alone {
         inner: Box<Route>,
         what: &'static str,
@@ -54,7 +56,7 @@ impl Route {
             Self::One(shard) => *shard,
             Self::Pinned(route) => route.fixed.unwrap_or(FIRST),
             Self::Insert(route) => route.found.fixed.first().copied().unwrap_or(FIRST),
-            Self::Alone { inner, .. } => inner.home(),
+            Self::Alone { inner, .. } | Self::Explain(inner) => inner.home(),
             Self::Any
             | Self::Refuse(_)
             | Self::Copies { .. }
@@ -93,6 +95,7 @@ pub(super) fn bind(
             return Ok(Plan::CopyTo { shards: all(topology), format: *format, header: *header });
         }
         Route::Alone { .. }
+        | Route::Explain(_)
         | Route::Hinted { .. }
         | Route::Copies { .. }
         | Route::Pinned(_)
@@ -111,24 +114,50 @@ pub(super) fn bind(
             }
             Ok(Plan::Each(Each { shards: all(topology), combine: Combine::Same, first_alone: *first_alone }))
         }
+        Route::Explain(inner) => explained(bind(inner, topology, sql, literals, params)?, topology),
         Route::Alone { inner, what } => match bind(inner, topology, sql, literals, params)? {
             plan @ (Plan::Any | Plan::One(_)) => Ok(plan),
             Plan::Each(Each { shards, combine: Combine::Union, .. }) if shards.len() == 1 => {
                 Ok(Plan::One(shards[0]))
             }
-            Plan::Each(_) | Plan::Merge(_) | Plan::Split { .. } | Plan::CopyFrom(_) | Plan::CopyTo { .. } => {
-                Err(Refusal::unsupported(
-                    format!("cannot run {what} over several shards"),
-                    "Its rows are on more than one shard.",
-                    "Name one with a condition on the sharding key, or by hand: /* pgherd: shard=NAME */.",
-                ))
-            }
+            Plan::Each(_)
+            | Plan::Merge(_)
+            | Plan::Explain(_)
+            | Plan::Split { .. }
+            | Plan::CopyFrom(_)
+            | Plan::CopyTo { .. } => Err(Refusal::unsupported(
+                format!("cannot run {what} over several shards"),
+                "Its rows are on more than one shard.",
+                "Name one with a condition on the sharding key, or by hand: /* pgherd: shard=NAME */.",
+            )),
         },
         Route::Hinted { distribution, key } => hinted(topology, *distribution, key),
         Route::Any | Route::One(_) | Route::Refuse(_) | Route::CopyFrom(_) | Route::CopyTo { .. } => {
             Ok(Plan::Any)
         }
     }
+}
+
+/// The plan of a statement, to be shown.
+fn explained(plan: Plan, topology: &Topology) -> Result<Plan, Refusal> {
+    let (shards, sql) = match &plan {
+        Plan::Any | Plan::One(_) => return Ok(plan),
+        Plan::Each(Each { shards, combine: Combine::Union | Combine::Aggregate(_), .. }) => {
+            (shards.clone(), None)
+        }
+        Plan::Merge(merge) => (merge.shards.clone(), merge.sql.clone()),
+        Plan::Each(_) | Plan::Split { .. } | Plan::Explain(_) | Plan::CopyFrom(_) | Plan::CopyTo { .. } => {
+            return Err(Refusal::unsupported(
+                "cannot run EXPLAIN over several shards",
+                "Each shard would get a part of the statement, or do the same as the others.",
+                "EXPLAIN it for one shard: /* pgherd: shard=NAME */, or ask pgherd explain.",
+            ));
+        }
+    };
+    let described = crate::describe(&plan, topology);
+    // The text of a merge is EXPLAIN's own: its first line says what there is to say.
+    let line = described.lines().next().unwrap_or("").to_owned();
+    Ok(Plan::Explain(Explain { shards, sql, line }))
 }
 
 fn all(topology: &Topology) -> Vec<ShardId> {

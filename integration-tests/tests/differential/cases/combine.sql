@@ -222,3 +222,7 @@ DELETE FROM hollow WHERE id IN (SELECT customer_id FROM orders)
 ROLLBACK
 }
 UPDATE orders o SET item = c.name FROM customers c WHERE c.id = o.number
+## plans: see tests/protocol/sharded.rs for those that are not refused
+EXPLAIN (FORMAT JSON) SELECT * FROM orders
+EXPLAIN SELECT count(*) OVER () FROM orders
+EXPLAIN SELECT nothing FROM orders
