@@ -86,8 +86,30 @@ pub fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
+/// What one thread ran, and how long it was ready and had no core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thread {
+    pub id: u32,
+    pub name: String,
+    pub ran_ns: u64,
+    pub waited_ns: u64,
+}
+
+/// Of a process; those that end meanwhile are left out.
+pub fn threads(process: u32) -> Vec<Thread> {
+    let tasks = fs::read_dir(Path::new("/proc").join(process.to_string()).join("task"));
+    let read = |task: fs::DirEntry| -> Option<Thread> {
+        let counted = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        let mut fields = counted.split_whitespace().map(|field| field.parse::<u64>().ok());
+        let (ran_ns, waited_ns) = (fields.next()??, fields.next()??);
+        let name = fs::read_to_string(task.path().join("comm")).ok()?.trim_end().to_owned();
+        Some(Thread { id: task.file_name().to_str()?.parse().ok()?, name, ran_ns, waited_ns })
+    };
+    tasks.into_iter().flatten().flatten().filter_map(read).collect()
+}
+
 /// `None` for a process that is gone, or on a kernel that does not count.
-fn process_ns(process: u32) -> Option<u64> {
+pub fn process_ns(process: u32) -> Option<u64> {
     let tasks = fs::read_dir(Path::new("/proc").join(process.to_string()).join("task")).ok()?;
     let mut counted = None;
     for task in tasks.flatten() {

@@ -1,20 +1,28 @@
 //! `make bench`: a direct connection, PgBouncer and pgherd, measured in one interleaved run.
 //!
 //! Question: what does a transaction cost that goes through pgherd, beside PgBouncer on the same machine in
-//! the same minute? The budget is in the table of ratios: below 1.00 the machine spends less with pgherd.
+//! the same minute? The budgets are in `targets`; below 1.00 the machine spends less with pgherd.
 //!
 //! Invariant: slow is never a failure, a failed transaction always is. Everything that it starts ends with it,
 //! by Ctrl-C too (see `pgherd::demo::servers`).
 //!
-//! Start reading at [`bench`]; `round` is how one figure is taken.
+//! Start reading at [`bench`]; `plan` says what is measured, `round` is how one figure is taken.
 
+mod capacity;
 mod cpu;
 mod failure;
+mod idle;
 mod instructions;
+mod load;
+mod plan;
+mod raw;
+mod refusals;
 mod report;
 mod round;
+mod stub;
 mod subjects;
 mod syscalls;
+mod targets;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,45 +31,51 @@ use clap::{Parser, ValueEnum};
 use pgherd::demo::servers::{Herd, HerdOptions};
 
 use failure::Failure;
+use load::{Door, ITEMS, ITEMS_TABLE, Protocol};
+use plan::{Group, Plan, Wishes};
+use refusals::Refusals;
 use report::{Results, Setting};
-use round::{Load, Protocol, Script};
-use subjects::{PgBouncer, Pgherd, Pooler, Subject};
+use stub::Stub;
+use subjects::{Behind, PgBouncer, Pgherd, Pooler, Subject};
 
 /// Server connections of each pool: smaller than 32 and 200 clients, so that these share.
 pub const POOL: u32 = 20;
 
-/// Servers of the sharded row, beside the one that all subjects share.
-const SHARDS: usize = 4;
+/// Servers of the sharded rows, beside the one that all other subjects share: the first is 1.
+pub const SHARDS: usize = 4;
 
-/// What superusers, pgherd's own role and autovacuum's launcher may need beside the clients of a direct run.
-const CONNECTIONS_BESIDE: u32 = 100;
+/// What superusers, pgherd's own role and autovacuum's launcher may need beside clients and pools.
+const CONNECTIONS_BESIDE: u32 = 60;
+
+/// The rows of idle clients and of the stub differ little from round to round, and take their time.
+const ROUNDS_OF_IDLE_MAX: u32 = 2;
 
 /// A direct connection, PgBouncer and pgherd side by side: throughput, latency, and CPU per transaction.
 /// Prints a table in Markdown; fails when a transaction fails, never for being slow.
 #[derive(Debug, Parser)]
 #[command(name = "pgherd-bench", version)]
 struct Options {
-    /// About two minutes: 32 clients only, TPC-B in the prepared protocol only, 3 rounds of 3 seconds
+    /// About two minutes: select-only with 32 clients, TPC-B in the prepared protocol, the pipeline
     #[arg(long)]
     quick: bool,
 
-    /// One of the two scripts
-    #[arg(long, value_enum)]
-    only: Option<Script>,
+    /// Only these rows [default: all; quick: select,tpcb,pipeline]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Group>,
 
-    /// Seconds of one run [default: 4; quick: 3]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=600))]
-    seconds: Option<u32>,
+    /// Seconds of one run
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=600))]
+    seconds: u32,
 
-    /// How often each subject gets its turn; the medians are shown [default: 4; quick: 3]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: Option<u32>,
+    /// How often each subject gets its turn; the medians are shown
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
 
-    /// Numbers of clients for select-only [default: 1,32,200; quick: 32]. TPC-B always has 32
+    /// Numbers of clients for select-only [default: 1,32,200; quick: 32]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=5000))]
     clients: Vec<u32>,
 
-    /// Protocols [default: all; quick: prepared only for TPC-B]
+    /// Protocols of select-only and TPC-B [default: all of one, prepared and simple of the other; quick: prepared]
     #[arg(long, value_enum, value_delimiter = ',')]
     protocols: Vec<Protocol>,
 
@@ -69,23 +83,19 @@ struct Options {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     scale: u32,
 
-    /// Threads of pgbench for select-only (never more than clients). For TPC-B each client has its own
+    /// Threads of pgbench (never more than clients). For TPC-B each client has its own
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     jobs: u32,
-
-    /// pgherd's worker threads; PgBouncer has one
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    workers: u32,
 
     /// Subjects to leave out
     #[arg(long, value_enum, value_delimiter = ',')]
     without: Vec<Leave>,
 
-    /// Count system calls per select-only transaction with strace, instead of measuring time
+    /// Count system calls per transaction with strace, instead of measuring time
     #[arg(long)]
     syscalls: bool,
 
-    /// Count pgherd's instructions per select-only transaction with callgrind, instead of measuring time
+    /// Count pgherd's instructions per transaction with callgrind, instead of measuring time
     #[arg(long, conflicts_with = "syscalls")]
     instructions: bool,
 
@@ -106,59 +116,38 @@ enum Leave {
     Shards,
 }
 
-/// What is measured, made from the options.
-#[derive(Debug)]
-struct Plan {
-    rounds: u32,
-    loads: Vec<Load>,
+impl Leave {
+    fn poolers(self) -> &'static [Pooler] {
+        match self {
+            Self::Direct => &[Pooler::None],
+            Self::Pgbouncer => &[Pooler::PgBouncer],
+            Self::Pgherd => &[Pooler::Pgherd, Pooler::PgherdTwo],
+            Self::Shards => &[Pooler::PgherdSharded],
+        }
+    }
 }
 
 impl Options {
-    fn plan(&self) -> Plan {
-        let (seconds, rounds) = if self.quick { (3, 3) } else { (4, 4) };
-        let seconds = self.seconds.unwrap_or(seconds);
+    fn wishes(&self) -> Wishes {
+        let groups = match (&self.only[..], self.quick) {
+            ([], true) => vec![Group::Select, Group::Tpcb, Group::Pipeline],
+            ([], false) => Group::value_variants().to_vec(),
+            (chosen, _) => chosen.to_vec(),
+        };
         let clients = match (&self.clients[..], self.quick) {
             ([], true) => vec![32],
             ([], false) => vec![1, 32, 200],
             (chosen, _) => chosen.to_vec(),
         };
-        let chosen = |default: &[Protocol]| match &self.protocols[..] {
-            [] => default.to_vec(),
-            chosen => chosen.to_vec(),
-        };
-        let load = |script, protocol, clients: u32| {
-            let jobs = match script {
-                Script::Select => self.jobs.min(clients),
-                // A thread of pgbench stops for all of its clients while one of them waits for a PREPARE. With a
-                // pool smaller than the clients, those that are left in the middle of a transaction hold what it
-                // waits for.
-                Script::Tpcb => clients,
-            };
-            Load { script, protocol, clients, jobs, seconds }
-        };
-
-        let mut loads = Vec::new();
-        if self.wants(Script::Select) {
-            for clients in clients {
-                loads.extend(
-                    chosen(&Protocol::ALL).iter().map(|protocol| load(Script::Select, *protocol, clients)),
-                );
-            }
+        Wishes {
+            groups,
+            rounds: self.rounds,
+            seconds: self.seconds,
+            clients,
+            protocols: self.protocols.clone(),
+            jobs: self.jobs,
+            without: self.without.iter().flat_map(|leave| leave.poolers()).copied().collect(),
         }
-        if self.wants(Script::Tpcb) {
-            let usual: &[Protocol] =
-                if self.quick { &[Protocol::Prepared] } else { &[Protocol::Prepared, Protocol::Simple] };
-            loads.extend(chosen(usual).iter().map(|protocol| load(Script::Tpcb, *protocol, 32)));
-        }
-        Plan { rounds: self.rounds.unwrap_or(rounds), loads }
-    }
-
-    fn wants(&self, script: Script) -> bool {
-        self.only.is_none_or(|only| only == script)
-    }
-
-    fn leaves(&self, subject: Leave) -> bool {
-        self.without.contains(&subject)
     }
 }
 
@@ -173,91 +162,140 @@ fn main() -> ExitCode {
     }
 }
 
+/// The two poolers, as far as they are there and wanted.
+struct Programs {
+    pgbouncer: Result<PgBouncer, String>,
+    pgherd: Option<Pgherd>,
+}
+
 fn bench(options: &Options) -> Result<(), Failure> {
-    let plan = options.plan();
-    let sharded = options.wants(Script::Tpcb)
-        && !options.leaves(Leave::Shards)
-        && !options.syscalls
-        && !options.instructions;
-
     // What may be missing is looked for before anything is started.
-    let pgherd = Pgherd::find(options.pgherd.as_deref(), options.workers);
-    let pgherd = if options.leaves(Leave::Pgherd) && !sharded { None } else { Some(pgherd?) };
-    let pgbouncer = if options.leaves(Leave::Pgbouncer) {
-        Err("left out by --without".to_owned())
-    } else {
-        PgBouncer::find(&options.pgbouncer)
+    let leaves = |leave| options.without.contains(&leave);
+    let programs = Programs {
+        pgherd: match leaves(Leave::Pgherd) && leaves(Leave::Shards) {
+            true => None,
+            false => Some(Pgherd::find(options.pgherd.as_deref())?),
+        },
+        pgbouncer: match leaves(Leave::Pgbouncer) {
+            true => Err("left out by --without".to_owned()),
+            false => PgBouncer::find(&options.pgbouncer),
+        },
     };
-    if let Err(why) = &pgbouncer {
+    let mut wishes = options.wishes();
+    if let Err(why) = &programs.pgbouncer {
         eprintln!("PgBouncer is left out: {why}");
+        wishes.without.push(Pooler::PgBouncer);
+    }
+    let mut plan = wishes.plan();
+    let counting = options.syscalls || options.instructions;
+    if counting {
+        plan.rows.retain(|row| row.load.door == Door::Scram);
     }
 
-    eprintln!(
-        "starting PostgreSQL, {} pgbench scale {}",
-        if sharded { "1 + 4 servers," } else { "1 server," },
-        options.scale
-    );
-    let herd = start_servers(options, &plan, if sharded { 1 + SHARDS } else { 1 })?;
-    round::initialise(&herd, &herd.url(0), options.scale)?;
+    let sharded = plan.has_pooler(Pooler::PgherdSharded);
+    let servers = if sharded { 1 + SHARDS } else { 1 };
+    eprintln!("starting {servers} PostgreSQL server(s), pgbench scale {}", options.scale);
+    let herd = start_servers(options, &plan, servers)?;
+    load::write_scripts(herd.folder())?;
+    subjects::make_certificate(&herd)?;
+    fill(&herd, &herd.url(0), options.scale)?;
 
-    let mut subjects = Vec::new();
-    if !options.leaves(Leave::Direct) {
-        subjects.push(Subject::direct(&herd));
-    }
-    if let Ok(pgbouncer) = &pgbouncer {
-        subjects.push(pgbouncer.start(&herd)?);
-    }
-    if options.instructions {
-        let setting = setting(options, &herd, Err("not asked for".into()), pgherd.as_ref())?;
-        let pgherd = pgherd.ok_or_else(|| Failure::NoPgherd("left out by --without".into()))?;
-        return instructions::count(&herd, &pgherd, &plan.loads, &setting);
-    }
-    if let Some(pgherd) = pgherd.as_ref().filter(|_| !options.leaves(Leave::Pgherd)) {
-        subjects.push(pgherd.start_single(&herd)?);
-    }
-    if let Some(pgherd) = pgherd.as_ref().filter(|_| sharded) {
-        let subject = pgherd.start_sharded(&herd, 1..=SHARDS)?;
-        round::initialise(&herd, &subject.url, options.scale)?;
-        subjects.push(subject);
+    let mut subjects = start_subjects(&herd, &programs, &plan)?;
+    for subject in subjects.iter().filter(|subject| subject.pooler == Pooler::PgherdSharded) {
+        fill(&herd, &subject.url, options.scale)?;
     }
     for server in 0..herd.len() {
         herd.psql(server, "VACUUM ANALYZE; CHECKPOINT;")?;
     }
-
-    let pgbouncer = pgbouncer.map(|pgbouncer| pgbouncer.version().to_owned());
-    let setting = setting(options, &herd, pgbouncer, pgherd.as_ref())?;
+    let setting = Setting {
+        postgresql: herd.psql(0, "SELECT split_part(current_setting('server_version'), ' ', 1)")?,
+        pgbouncer: match &programs.pgbouncer {
+            Ok(pgbouncer) => Ok(pgbouncer.version().to_owned()),
+            Err(why) => Err(why.clone()),
+        },
+        pgherd: programs.pgherd.as_ref().map(|pgherd| pgherd.version().to_owned()),
+        scale: options.scale,
+    };
+    let refusals = Refusals::find(&herd, &subjects, &plan)?;
     if options.syscalls {
-        return syscalls::count(&herd, &mut subjects, &plan.loads, &setting);
+        return syscalls::count(&herd, &mut subjects, &plan, &refusals, &setting);
+    }
+    if options.instructions {
+        drop(subjects);
+        let pgherd = programs.pgherd.ok_or_else(|| Failure::NoPgherd("left out by --without".into()))?;
+        return instructions::count(&herd, &pgherd, &plan, &refusals, &setting);
     }
 
-    let mut results = Results::default();
+    let mut results = Results::of(refusals);
     measure(&herd, &mut subjects, &plan, &mut results)?;
+    drop(subjects);
+    if plan.stub {
+        measure_capacity(&herd, &programs, &plan, &wishes.without, &mut results)?;
+    }
+    if plan.idle {
+        measure_idle(&herd, &programs, &plan, &wishes.without, &mut results)?;
+    }
     print!("{}", report::markdown(&setting, &plan, &results));
     Ok(())
 }
 
-fn setting(
-    options: &Options,
+/// pgbench's tables, and one more.
+fn fill(herd: &Herd, url: &str, scale: u32) -> Result<(), Failure> {
+    round::initialise(herd, url, scale)?;
+    let rows: String = (1..=ITEMS).map(|id| format!("{id}\titem {id}\n")).collect();
+    let table = format!("CREATE TABLE {ITEMS_TABLE} (id integer PRIMARY KEY, label text)");
+    herd.psql_at(url, &format!("{table};\nCOPY {ITEMS_TABLE} FROM stdin;\n{rows}\\.\n"))?;
+    Ok(())
+}
+
+/// Every subject that a row has, each in front of real servers.
+fn start_subjects(herd: &Herd, programs: &Programs, plan: &Plan) -> Result<Vec<Subject>, Failure> {
+    let mut subjects = Vec::new();
+    for door in [Door::Scram, Door::Trust, Door::Tls] {
+        for pooler in Pooler::ALL.into_iter().filter(|pooler| plan.has(*pooler, door)) {
+            let behind = match pooler {
+                Pooler::PgherdSharded => Behind::Shards(1..=SHARDS),
+                _ => Behind::Server(0),
+            };
+            subjects.extend(start_subject(herd, programs, pooler, door, &behind)?);
+        }
+    }
+    Ok(subjects)
+}
+
+/// `None` for what is left out.
+fn start_subject(
     herd: &Herd,
-    pgbouncer: Result<String, String>,
-    pgherd: Option<&Pgherd>,
-) -> Result<Setting, Failure> {
-    Ok(Setting {
-        postgresql: herd.psql(0, "SELECT split_part(current_setting('server_version'), ' ', 1)")?,
-        pgbouncer,
-        pgherd: pgherd.map(|pgherd| pgherd.version().to_owned()),
-        workers: options.workers,
-        scale: options.scale,
-    })
+    programs: &Programs,
+    pooler: Pooler,
+    door: Door,
+    behind: &Behind,
+) -> Result<Option<Subject>, Failure> {
+    let pgherd = |workers| match &programs.pgherd {
+        Some(pgherd) => pgherd.start(herd, pooler, door, behind, workers).map(Some),
+        None => Ok(None),
+    };
+    match (pooler, &programs.pgbouncer) {
+        (Pooler::None, _) => Ok(Some(Subject::direct(herd))),
+        (Pooler::PgBouncer, Ok(pgbouncer)) => pgbouncer.start(herd, door, behind).map(Some),
+        (Pooler::PgBouncer, Err(_)) => Ok(None),
+        (Pooler::Pgherd | Pooler::PgherdSharded, _) => pgherd(1),
+        (Pooler::PgherdTwo, _) => pgherd(2),
+    }
 }
 
 /// Every load once for each subject, then all of it again: a minute in which the machine is busy with something
 /// else spoils one round of everything instead of all rounds of one thing.
 fn measure(herd: &Herd, subjects: &mut [Subject], plan: &Plan, results: &mut Results) -> Result<(), Failure> {
     for number in 0..plan.rounds {
-        for load in &plan.loads {
-            let mut turn: Vec<&mut Subject> =
-                subjects.iter_mut().filter(|subject| subject.takes(load.script)).collect();
+        for row in &plan.rows {
+            let load = &row.load;
+            let mut turn: Vec<&mut Subject> = subjects
+                .iter_mut()
+                .filter(|subject| {
+                    subject.takes(load, &row.poolers) && !results.refusals.has(load, subject.pooler)
+                })
+                .collect();
             if turn.is_empty() {
                 continue;
             }
@@ -274,12 +312,70 @@ fn measure(herd: &Herd, subjects: &mut [Subject], plan: &Plan, results: &mut Res
     Ok(())
 }
 
+/// With the stub behind every subject, in each round.
+fn measure_capacity(
+    herd: &Herd,
+    programs: &Programs,
+    plan: &Plan,
+    without: &[Pooler],
+    results: &mut Results,
+) -> Result<(), Failure> {
+    let stub = Stub::start(capacity::THREADS as usize).map_err(Failure::io("start the stub"))?;
+    let behind = Behind::Stub(stub.address);
+    let mut subjects = Vec::new();
+    for (pooler, workers) in capacity::SUBJECTS {
+        if !without.contains(&pooler)
+            && let Some(subject) = start_subject(herd, programs, pooler, Door::Trust, &behind)?
+        {
+            subjects.push((subject, workers));
+        }
+    }
+    for number in 0..plan.rounds {
+        for (subject, workers) in &mut subjects {
+            let capacity = capacity::take(herd, subject, *workers, plan.seconds)?;
+            eprintln!("round {}/{}  stub  {}: {capacity}", number + 1, plan.rounds, subject.pooler);
+            results.capacity.push((number, subject.pooler, capacity));
+        }
+    }
+    Ok(())
+}
+
+/// Each with a process of its own for each round: what earlier clients left behind would hide what these take.
+fn measure_idle(
+    herd: &Herd,
+    programs: &Programs,
+    plan: &Plan,
+    without: &[Pooler],
+    results: &mut Results,
+) -> Result<(), Failure> {
+    let clients = idle::clients_possible();
+    if clients < idle::CLIENTS {
+        eprintln!("no more than {clients} idle clients: that many files may be open (ulimit -Hn)");
+    }
+    let rounds = plan.rounds.min(ROUNDS_OF_IDLE_MAX);
+    for number in 0..rounds {
+        for pooler in [Pooler::PgBouncer, Pooler::Pgherd] {
+            if without.contains(&pooler) {
+                continue;
+            }
+            let started = start_subject(herd, programs, pooler, Door::Trust, &Behind::Server(0))?;
+            let Some(mut subject) = started else { continue };
+            let idle = idle::take(herd, &mut subject, clients, plan.seconds)?;
+            eprintln!("round {}/{rounds}  idle  {pooler}: {idle}", number + 1);
+            results.idle.push((pooler, idle));
+        }
+    }
+    Ok(())
+}
+
 fn start_servers(options: &Options, plan: &Plan, count: usize) -> Result<Herd, Failure> {
-    let clients = plan.loads.iter().map(|load| load.clients).max().unwrap_or(1);
+    let clients = plan.rows.iter().map(|row| row.load.clients).max().unwrap_or(1);
+    // More than there are: every pooler behind every door.
+    let pools = 3 * Pooler::ALL.len() as u32 * POOL;
     let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let options = HerdOptions {
         settings: vec![
-            setting("max_connections", &(clients + CONNECTIONS_BESIDE).to_string()),
+            setting("max_connections", &(clients + pools + CONNECTIONS_BESIDE).to_string()),
             // All of it fits into memory: disks are not the question.
             setting("shared_buffers", &format!("{}MB", 128 + 20 * options.scale)),
             // Neither starts in the middle of one subject's turn.
@@ -301,36 +397,46 @@ impl std::fmt::Display for Pooler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use load::Script;
 
     #[test]
     fn options_choose_what_is_measured() {
         let cases = [
-            ("", "rounds 4; simple extended prepared; 1 32 200; tpcb prepared simple; 4 s"),
-            ("--quick", "rounds 3; simple extended prepared; 32; tpcb prepared; 3 s"),
-            ("--quick --only select", "rounds 3; simple extended prepared; 32; tpcb; 3 s"),
-            ("--only tpcb --rounds 9 --seconds 2", "rounds 9; ; ; tpcb prepared simple; 2 s"),
-            ("--clients 5,6 --protocols simple", "rounds 4; simple; 5 6; tpcb simple; 4 s"),
+            ("", "3 x 3 s: select 3 3, tpcb 2, pipeline 1, others 8, idle, stub"),
+            ("--quick", "3 x 3 s: select 1 3, tpcb 2, pipeline 1, others 0"),
+            ("--quick --only select", "3 x 3 s: select 1 3, tpcb 0, pipeline 0, others 0"),
+            ("--only tpcb --rounds 9 --seconds 2", "9 x 2 s: select 0 0, tpcb 2, pipeline 0, others 0"),
+            ("--only large,idle", "3 x 3 s: select 0 0, tpcb 0, pipeline 0, others 2, idle"),
+            (
+                "--only select,tpcb --clients 5,6 --protocols simple",
+                "3 x 3 s: select 2 1, tpcb 1, pipeline 0, others 0",
+            ),
         ];
         for (words, expected) in cases {
             let options = Options::parse_from(["bench"].into_iter().chain(words.split_whitespace()));
-            assert_eq!(describe(&options.plan()), expected, "{words}");
+            assert_eq!(describe(&options.wishes().plan()), expected, "{words}");
         }
     }
 
+    /// Of select-only: numbers of clients, and of protocols.
     fn describe(plan: &Plan) -> String {
-        let of = |script| plan.loads.iter().filter(move |load| load.script == script);
-        let mut protocols: Vec<_> = of(Script::Select).map(|load| load.protocol.name().to_owned()).collect();
-        let mut clients: Vec<_> = of(Script::Select).map(|load| load.clients.to_string()).collect();
-        let tpcb: Vec<_> = of(Script::Tpcb).map(|load| format!(" {}", load.protocol.name())).collect();
-        let mut seen = Vec::new();
-        protocols.retain(|name| {
-            !seen.contains(name) && {
-                seen.push(name.clone());
-                true
-            }
-        });
-        clients.dedup();
-        let (protocols, clients, tpcb) = (protocols.join(" "), clients.join(" "), tpcb.concat());
-        format!("rounds {}; {protocols}; {clients}; tpcb{tpcb}; {} s", plan.rounds, plan.loads[0].seconds)
+        let of = |script| plan.rows.iter().filter(move |row| row.load.script == script);
+        let select = || of(Script::Select).filter(|row| row.load.door == Door::Scram);
+        let (mut clients, mut protocols) = (Vec::new(), Vec::new());
+        for row in select() {
+            clients.extend((!clients.contains(&row.load.clients)).then_some(row.load.clients));
+            protocols.extend((!protocols.contains(&row.load.protocol)).then_some(row.load.protocol));
+        }
+        let (tpcb, pipeline) = (of(Script::Tpcb).count(), of(Script::Pipeline).count());
+        let others = plan.rows.len() - select().count() - tpcb - pipeline;
+        let idle = if plan.idle { ", idle" } else { "" };
+        let stub = if plan.stub { ", stub" } else { "" };
+        format!(
+            "{} x {} s: select {} {}, tpcb {tpcb}, pipeline {pipeline}, others {others}{idle}{stub}",
+            plan.rounds,
+            plan.seconds,
+            clients.len(),
+            protocols.len()
+        )
     }
 }

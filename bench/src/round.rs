@@ -18,6 +18,7 @@ use pgherd::demo::servers::{Herd, leashed};
 
 use crate::cpu::{Snapshot, Watched};
 use crate::failure::Failure;
+use crate::load::{Load, Until};
 use crate::subjects::{Subject, tail};
 
 /// From the first transaction to the window.
@@ -32,37 +33,6 @@ const ATTEMPTS_MAX: u32 = 3;
 /// Between two readings of the counters.
 const READ_EVERY: Duration = Duration::from_millis(200);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Script {
-    Select,
-    Tpcb,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Protocol {
-    Simple,
-    Extended,
-    Prepared,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
-    pub script: Script,
-    pub protocol: Protocol,
-    pub clients: u32,
-    /// Threads of pgbench.
-    pub jobs: u32,
-    pub seconds: u32,
-}
-
-/// How long pgbench goes on.
-#[derive(Debug, Clone, Copy)]
-pub enum Until {
-    Seconds(u32),
-    /// Of each client.
-    Transactions(u32),
-}
-
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Round {
     pub tps: f64,
@@ -73,57 +43,6 @@ pub struct Round {
     pub server_us: f64,
     /// See [`crate::cpu::Spent`].
     pub others: Option<f64>,
-}
-
-impl Script {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Select => "select-only",
-            Self::Tpcb => "TPC-B",
-        }
-    }
-
-    fn builtin(self) -> &'static str {
-        match self {
-            Self::Select => "select-only",
-            Self::Tpcb => "tpcb-like",
-        }
-    }
-}
-
-impl Protocol {
-    pub const ALL: [Self; 3] = [Self::Simple, Self::Extended, Self::Prepared];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Simple => "simple",
-            Self::Extended => "extended",
-            Self::Prepared => "prepared",
-        }
-    }
-}
-
-impl Load {
-    pub fn arguments(&self, until: Until) -> Vec<String> {
-        let until = match until {
-            Until::Seconds(seconds) => format!("--time={seconds}"),
-            Until::Transactions(count) => format!("--transactions={count}"),
-        };
-        vec![
-            "--no-vacuum".into(),
-            format!("--builtin={}", self.script.builtin()),
-            format!("--protocol={}", self.protocol.name()),
-            format!("--client={}", self.clients),
-            format!("--jobs={}", self.jobs),
-            until,
-        ]
-    }
-}
-
-impl fmt::Display for Load {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}, {} clients", self.script.name(), self.protocol.name(), self.clients)
-    }
 }
 
 impl fmt::Display for Round {
@@ -157,7 +76,7 @@ pub fn initialise(herd: &Herd, url: &str, scale: u32) -> Result<(), Failure> {
 /// [`Failure::Program`]: pgbench failed, or one of its transactions.
 pub fn run(herd: &Herd, subject: &mut Subject, load: &Load, until: Until) -> Result<(), Failure> {
     let folder = Folder::of(herd)?;
-    let running = pgbench(herd, &folder, &subject.url, &load.arguments(until))?;
+    let running = pgbench(herd, &folder, &subject.url, &load.arguments(until, herd.folder()))?;
     let ended = running.wait(&folder, &format!("pgbench through {}, {load}", subject.pooler));
     explained(ended.and_then(|said| no_failures(&said, subject, load)), subject)
 }
@@ -169,7 +88,8 @@ pub fn run(herd: &Herd, subject: &mut Subject, load: &Load, until: Until) -> Res
 pub fn take(herd: &Herd, subject: &mut Subject, load: &Load) -> Result<Round, Failure> {
     let mut attempts = 1;
     loop {
-        match attempt(herd, subject, load)? {
+        // Longer each time: a busy machine may need seconds until all clients are in.
+        match attempt(herd, subject, &Load { seconds: load.seconds * attempts, ..*load })? {
             Ok(round) => return Ok(round),
             Err(why) if attempts < ATTEMPTS_MAX => eprintln!("{load}, {}: again: {why}", subject.pooler),
             Err(why) => {
@@ -189,7 +109,7 @@ pub fn take(herd: &Herd, subject: &mut Subject, load: &Load) -> Result<Round, Fa
 /// The inner error is no failure: why this run has no figure.
 fn attempt(herd: &Herd, subject: &mut Subject, load: &Load) -> Result<Result<Round, String>, Failure> {
     let folder = Folder::of(herd)?;
-    let mut arguments = load.arguments(Until::Seconds(load.seconds));
+    let mut arguments = load.arguments(Until::Seconds(load.seconds), herd.folder());
     arguments.extend(["--log".into(), format!("--log-prefix={}", folder.path("log").display())]);
     let mut running = pgbench(herd, &folder, &subject.url, &arguments)?;
 
@@ -360,6 +280,7 @@ pub fn plain_environment(command: &mut Command) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::{Door, Protocol, Script};
     use pgherd::demo::servers::HerdOptions;
 
     #[test]
@@ -381,8 +302,14 @@ mod tests {
     fn a_round_against_a_real_server_has_all_figures_and_failures_are_ours() {
         let herd = Herd::start(1, HerdOptions::default()).unwrap_or_else(|error| panic!("{error}"));
         initialise(&herd, &herd.url(0), 1).unwrap_or_else(|failure| panic!("{failure}"));
-        let load =
-            Load { script: Script::Tpcb, protocol: Protocol::Prepared, clients: 2, jobs: 1, seconds: 2 };
+        let load = Load {
+            script: Script::Tpcb,
+            protocol: Protocol::Prepared,
+            clients: 2,
+            jobs: 1,
+            seconds: 2,
+            door: Door::Scram,
+        };
         let mut direct = Subject::direct(&herd);
         let round = take(&herd, &mut direct, &load).unwrap_or_else(|failure| panic!("{failure}"));
         assert!(round.tps > 0.0 && round.mean_ms > 0.0 && round.server_us > 0.0, "{round:?}");

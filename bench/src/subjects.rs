@@ -1,11 +1,11 @@
 //! What is measured: PostgreSQL itself, and the poolers in front of it.
 //!
-//! Invariant: a pooler ends with its [`Subject`], and with us. Both poolers ask for SCRAM, pool by transaction and
-//! have the same number of server connections.
+//! Invariant: a pooler ends with its [`Subject`], and with us. Both poolers let clients in by the same door, pool by
+//! transaction and have the same number of server connections.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -18,7 +18,8 @@ use pgherd::demo::servers::{APP_ROLE, CONTROL_ROLE, Herd, leashed};
 
 use crate::POOL;
 use crate::failure::Failure;
-use crate::round::{Script, plain_environment};
+use crate::load::{Door, ITEMS_TABLE, Load};
+use crate::round::plain_environment;
 
 /// The first with `max_prepared_statements`.
 const PGBOUNCER_MIN: (u32, u32) = (1, 21);
@@ -26,8 +27,8 @@ const PGBOUNCER_MIN: (u32, u32) = (1, 21);
 /// For pgherd that includes the catalog on all shards.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
-/// Clients of a pooler at most; none is near it.
-const CLIENTS_MAX: u32 = 10_000;
+/// Clients of a pooler at most: the idle ones, and whoever looks whether it answers.
+const CLIENTS_MAX: u32 = crate::idle::CLIENTS + 100;
 
 /// Below what the herd and outgoing connections use.
 const PORTS: std::ops::Range<u16> = 12_000..20_000;
@@ -39,16 +40,57 @@ pub enum Pooler {
     None,
     PgBouncer,
     Pgherd,
+    PgherdTwo,
     PgherdSharded,
 }
 
 impl Pooler {
+    pub const ALL: [Self; 5] =
+        [Self::None, Self::PgBouncer, Self::Pgherd, Self::PgherdTwo, Self::PgherdSharded];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "direct",
             Self::PgBouncer => "PgBouncer",
             Self::Pgherd => "pgherd",
+            Self::PgherdTwo => "pgherd, 2 workers",
             Self::PgherdSharded => "pgherd, 4 shards",
+        }
+    }
+}
+
+/// What is behind a pooler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Behind {
+    Server(usize),
+    /// pgbench's tables are spread over these.
+    Shards(RangeInclusive<usize>),
+    /// Answers at once; see [`crate::stub`].
+    Stub(SocketAddr),
+}
+
+impl Behind {
+    fn servers(&self) -> Vec<usize> {
+        match self {
+            Self::Server(server) => vec![*server],
+            Self::Shards(servers) => servers.clone().collect(),
+            Self::Stub(_) => Vec::new(),
+        }
+    }
+
+    /// In TOML.
+    fn shards(&self, herd: &Herd) -> String {
+        let database = &herd.options().database;
+        let shard = |name: String, primary: String| {
+            format!("[[databases.{database}.shards]]\nname = \"{name}\"\nprimary = \"{primary}\"\n")
+        };
+        match self {
+            Self::Stub(address) => shard("stub".into(), format!("postgres://{address}/{database}")),
+            Self::Server(_) | Self::Shards(_) => self
+                .servers()
+                .into_iter()
+                .map(|server| shard(format!("s{server}"), herd.address(server)))
+                .collect(),
         }
     }
 }
@@ -56,20 +98,29 @@ impl Pooler {
 #[derive(Debug)]
 pub struct Subject {
     pub pooler: Pooler,
+    door: Door,
     /// As the application.
     pub url: String,
+    /// `None`: there is no pooler.
+    pub address: Option<SocketAddr>,
     servers: Vec<usize>,
     process: Option<Process>,
 }
 
 impl Subject {
     pub fn direct(herd: &Herd) -> Self {
-        Self { pooler: Pooler::None, url: herd.url(0), servers: vec![0], process: None }
+        Self {
+            pooler: Pooler::None,
+            door: Door::Scram,
+            url: herd.url(0),
+            address: None,
+            servers: vec![0],
+            process: None,
+        }
     }
 
-    /// Select-only runs on one shard for any key, so the sharded pgherd takes part in TPC-B only.
-    pub fn takes(&self, script: Script) -> bool {
-        self.pooler != Pooler::PgherdSharded || script == Script::Tpcb
+    pub fn takes(&self, load: &Load, poolers: &[Pooler]) -> bool {
+        self.door == load.door && poolers.contains(&self.pooler)
     }
 
     pub fn process_id(&self) -> Option<u32> {
@@ -157,17 +208,17 @@ impl PgBouncer {
         &self.version
     }
 
-    /// In front of the first server.
+    /// With one server, or the stub, behind it.
     ///
     /// # Errors
     /// [`Failure::Program`] with its log when it does not answer.
-    pub fn start(&self, herd: &Herd) -> Result<Subject, Failure> {
+    pub fn start(&self, herd: &Herd, door: Door, behind: &Behind) -> Result<Subject, Failure> {
         let port = free_port()?;
-        let file = |name: &str| herd.folder().join(name);
-        let (users, ini) = (file("pgbouncer.users"), file("pgbouncer.ini"));
+        let file = |name: &str| herd.folder().join(format!("pgbouncer-{port}.{name}"));
+        let (users, ini) = (file("users"), file("ini"));
         let write = |path: &Path, text: &str| fs::write(path, text).map_err(Failure::io("write a file"));
         write(&users, &format!("\"{APP_ROLE}\" \"{}\"\n", herd.options().app_password))?;
-        write(&ini, &self.configuration(herd, port, &users))?;
+        write(&ini, &configuration(herd, port, &users, door, behind))?;
 
         // It refuses to run as root, as the servers do: whoever they run as owns the folder.
         let owner = fs::metadata(herd.folder()).map_err(Failure::io("look at the folder of the servers"))?;
@@ -179,27 +230,66 @@ impl PgBouncer {
         }
         command.args(["--pdeathsig=KILL", "--"]).args(&self.words).arg(&ini);
         command.process_group(0).stdin(Stdio::null());
-        start(herd, Pooler::PgBouncer, command, port, vec![0])
+        start(herd, Pooler::PgBouncer, door, command, port, behind)
     }
+}
 
-    fn configuration(&self, herd: &Herd, port: u16, users: &Path) -> String {
-        let (server, database) = (herd.port(0), &herd.options().database);
-        format!(
-            "[databases]\n\
-             {database} = host=127.0.0.1 port={server} dbname={database}\n\
-             [pgbouncer]\n\
-             listen_addr = 127.0.0.1\n\
-             listen_port = {port}\n\
-             unix_socket_dir =\n\
-             auth_type = scram-sha-256\n\
-             auth_file = {}\n\
-             pool_mode = transaction\n\
-             default_pool_size = {POOL}\n\
-             max_client_conn = {CLIENTS_MAX}\n\
-             max_prepared_statements = 200\n",
-            users.display()
-        )
+/// Of PgBouncer.
+fn configuration(herd: &Herd, port: u16, users: &Path, door: Door, behind: &Behind) -> String {
+    let database = &herd.options().database;
+    let server = match behind {
+        Behind::Stub(address) => address.port(),
+        Behind::Server(server) => herd.port(*server),
+        Behind::Shards(servers) => herd.port(*servers.start()),
+    };
+    let (method, tls) = match door {
+        Door::Scram => ("scram-sha-256", String::new()),
+        Door::Trust => ("trust", String::new()),
+        Door::Tls => {
+            let [certificate, key] = certificate_files(herd).map(|file| file.display().to_string());
+            let tls = format!(
+                "client_tls_sslmode = require\nclient_tls_cert_file = {certificate}\nclient_tls_key_file = {key}\n"
+            );
+            ("scram-sha-256", tls)
+        }
+    };
+    format!(
+        "[databases]\n\
+         {database} = host=127.0.0.1 port={server} dbname={database}\n\
+         [pgbouncer]\n\
+         listen_addr = 127.0.0.1\n\
+         listen_port = {port}\n\
+         unix_socket_dir =\n\
+         auth_type = {method}\n\
+         auth_file = {}\n\
+         {tls}\
+         pool_mode = transaction\n\
+         default_pool_size = {POOL}\n\
+         max_client_conn = {CLIENTS_MAX}\n\
+         max_prepared_statements = 200\n",
+        users.display()
+    )
+}
+
+/// A certificate that nobody has to trust (`sslmode=require`), and its key, where both poolers find them.
+///
+/// # Errors
+/// [`Failure::Program`], [`Failure::Io`].
+pub fn make_certificate(herd: &Herd) -> Result<(), Failure> {
+    let failed = |error: rcgen::Error| Failure::Program {
+        what: "a certificate cannot be made".into(),
+        said: error.to_string(),
+    };
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).map_err(failed)?;
+    let texts = [made.cert.pem(), made.signing_key.serialize_pem()];
+    for (file, text) in certificate_files(herd).iter().zip(texts) {
+        fs::write(file, text).map_err(Failure::io("write a certificate"))?;
     }
+    Ok(())
+}
+
+fn certificate_files(herd: &Herd) -> [PathBuf; 2] {
+    ["tls.crt", "tls.key"].map(|name| herd.folder().join(name))
 }
 
 /// "PgBouncer 1.24.1" and its first two numbers.
@@ -213,7 +303,6 @@ fn read_version(said: &str) -> Option<(String, (u32, u32))> {
 pub struct Pgherd {
     program: PathBuf,
     version: String,
-    workers: u32,
 }
 
 impl Pgherd {
@@ -221,7 +310,7 @@ impl Pgherd {
     ///
     /// # Errors
     /// [`Failure::NoPgherd`].
-    pub fn find(program: Option<&Path>, workers: u32) -> Result<Self, Failure> {
+    pub fn find(program: Option<&Path>) -> Result<Self, Failure> {
         let program = match program {
             Some(program) => program.to_owned(),
             None => {
@@ -232,52 +321,103 @@ impl Pgherd {
         let output = Command::new(&program).arg("--version").output().map_err(|_| missing())?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let version = said.trim().strip_prefix("pgherd ").ok_or_else(missing)?.to_owned();
-        Ok(Self { program, version, workers })
+        Ok(Self { program, version })
     }
 
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// In front of the first server: a plain pool.
-    ///
     /// # Errors
     /// [`Failure::Program`] with its log when it does not answer.
-    pub fn start_single(&self, herd: &Herd) -> Result<Subject, Failure> {
-        let shards = shards(herd, 0..=0);
+    pub fn start(
+        &self,
+        herd: &Herd,
+        pooler: Pooler,
+        door: Door,
+        behind: &Behind,
+        workers: u32,
+    ) -> Result<Subject, Failure> {
         let words = [self.program.clone().into_os_string()];
-        self.start(herd, Pooler::Pgherd, vec![0], &words, |database| {
-            format!("[databases.{database}]\n{shards}")
-        })
+        self.start_by(herd, pooler, door, behind, workers, &words)
     }
 
-    /// Like [`Self::start_single`], under callgrind. To be ended with [`Subject::stop`].
+    /// Like [`Self::start`], under callgrind. To be ended with [`Subject::stop`].
     ///
     /// # Errors
     /// [`Failure::Program`] with its log when it does not answer.
-    pub fn start_counted(&self, herd: &Herd) -> Result<Subject, Failure> {
+    pub fn start_counted(&self, herd: &Herd, pooler: Pooler, behind: &Behind) -> Result<Subject, Failure> {
         let mut words =
             vec!["valgrind".into(), "--tool=callgrind".into(), "--callgrind-out-file=/dev/null".into()];
         words.push(self.program.clone().into_os_string());
-        let shards = shards(herd, 0..=0);
-        let text = |database: &str| format!("[databases.{database}]\n{shards}");
-        self.start(herd, Pooler::Pgherd, vec![0], &words, text)
+        self.start_by(herd, pooler, Door::Scram, behind, 1, &words)
     }
 
-    /// In front of `servers`, with pgbench's tables spread over them as `pgherd demo` does it: one transaction of
-    /// TPC-B changes rows on two or three of four shards.
-    ///
-    /// # Errors
-    /// [`Failure::Program`] with its log when it does not answer.
-    pub fn start_sharded(&self, herd: &Herd, servers: RangeInclusive<usize>) -> Result<Subject, Failure> {
-        let shards = shards(herd, servers.clone());
-        let words = [self.program.clone().into_os_string()];
-        self.start(herd, Pooler::PgherdSharded, servers.collect(), &words, |database| {
-            format!(
-                r#"[databases.{database}]
-control = {{ user = "{CONTROL_ROLE}", password = "env:PGHERD_PASSWORD" }}
+    fn start_by(
+        &self,
+        herd: &Herd,
+        pooler: Pooler,
+        door: Door,
+        behind: &Behind,
+        workers: u32,
+        words: &[OsString],
+    ) -> Result<Subject, Failure> {
+        let port = free_port()?;
+        let (database, shards) = (&herd.options().database, behind.shards(herd));
+        let tables = match behind {
+            Behind::Shards(_) => tables(database),
+            Behind::Server(_) | Behind::Stub(_) => String::new(),
+        };
+        let control = match behind {
+            Behind::Shards(_) => {
+                format!("control = {{ user = \"{CONTROL_ROLE}\", password = \"env:PGHERD_PASSWORD\" }}\n")
+            }
+            Behind::Server(_) | Behind::Stub(_) => String::new(),
+        };
+        let method = if door == Door::Trust { "trust" } else { "scram-sha-256" };
+        let tls = match door {
+            Door::Scram | Door::Trust => String::new(),
+            Door::Tls => {
+                let [certificate, key] = certificate_files(herd).map(|file| file.display().to_string());
+                format!(
+                    "[server.tls]\nmode = \"require\"\ncertificate = \"{certificate}\"\nprivate_key = \"{key}\"\n"
+                )
+            }
+        };
+        let text = format!(
+            r#"[server]
+listen = ["127.0.0.1:{port}"]
+workers = {workers}
+max_clients = {CLIENTS_MAX}
+{tls}
+[auth]
+method = "{method}"
+
+[[users]]
+name = "{APP_ROLE}"
+password = "env:APP_PASSWORD"
+
+[pool]
+size = {POOL}
+
+[databases.{database}]
+{control}
 {shards}
-[databases.{database}.distributions]
+{tables}"#
+        );
+        let file = herd.folder().join(format!("pgherd-{port}.toml"));
+        fs::write(&file, text).map_err(Failure::io("write a file"))?;
+        let mut command = leashed("KILL", &words[0]);
+        command.args(&words[1..]).arg("serve").arg(&file);
+        start(herd, pooler, door, command, port, behind)
+    }
+}
+
+/// pgbench's tables spread as `pgherd demo` does it: one transaction of TPC-B changes rows on two or three of four
+/// shards.
+fn tables(database: &str) -> String {
+    format!(
+        r#"[databases.{database}.distributions]
 account = {{ by = "hash", type = "integer" }}
 teller = {{ by = "hash", type = "integer" }}
 branch = {{ by = "hash", type = "integer" }}
@@ -287,64 +427,19 @@ pgbench_accounts = {{ distribution = "account", key = "aid" }}
 pgbench_history = {{ distribution = "account", key = "aid" }}
 pgbench_tellers = {{ distribution = "teller", key = "tid" }}
 pgbench_branches = {{ distribution = "branch", key = "bid" }}
+{ITEMS_TABLE} = {{ distribution = "account", key = "id" }}
 "#
-            )
-        })
-    }
-
-    fn start(
-        &self,
-        herd: &Herd,
-        pooler: Pooler,
-        servers: Vec<usize>,
-        words: &[OsString],
-        databases: impl FnOnce(&str) -> String,
-    ) -> Result<Subject, Failure> {
-        let port = free_port()?;
-        let workers = self.workers;
-        let text = format!(
-            r#"[server]
-listen = ["127.0.0.1:{port}"]
-workers = {workers}
-max_clients = {CLIENTS_MAX}
-
-[auth]
-method = "scram-sha-256"
-
-[[users]]
-name = "{APP_ROLE}"
-password = "env:APP_PASSWORD"
-
-[pool]
-size = {POOL}
-
-{}"#,
-            databases(&herd.options().database)
-        );
-        let file = herd.folder().join(format!("pgherd-{port}.toml"));
-        fs::write(&file, text).map_err(Failure::io("write a file"))?;
-        let mut command = leashed("KILL", &words[0]);
-        command.args(&words[1..]).arg("serve").arg(&file);
-        start(herd, pooler, command, port, servers)
-    }
-}
-
-fn shards(herd: &Herd, servers: RangeInclusive<usize>) -> String {
-    let database = &herd.options().database;
-    let shard = |server| {
-        let primary = herd.address(server);
-        format!("[[databases.{database}.shards]]\nname = \"s{server}\"\nprimary = \"{primary}\"\n")
-    };
-    servers.map(shard).collect()
+    )
 }
 
 /// Starts a pooler and waits for its first answer.
 fn start(
     herd: &Herd,
     pooler: Pooler,
+    door: Door,
     mut command: Command,
     port: u16,
-    servers: Vec<usize>,
+    behind: &Behind,
 ) -> Result<Subject, Failure> {
     let log = herd.folder().join(format!("pooler-{port}.log"));
     let output = File::create(&log).map_err(Failure::io("create a log"))?;
@@ -356,8 +451,15 @@ fn start(
     let child = herd.keeper().spawn(command).map_err(Failure::io(&format!("start {pooler}")))?;
 
     let (password, database) = (&herd.options().app_password, &herd.options().database);
-    let url = format!("postgres://{APP_ROLE}:{password}@127.0.0.1:{port}/{database}");
-    let mut subject = Subject { pooler, url, servers, process: Some(Process { child, log }) };
+    let mode = if door == Door::Tls { "?sslmode=require" } else { "" };
+    let mut subject = Subject {
+        pooler,
+        door,
+        url: format!("postgres://{APP_ROLE}:{password}@127.0.0.1:{port}/{database}{mode}"),
+        address: Some((Ipv4Addr::LOCALHOST, port).into()),
+        servers: behind.servers(),
+        process: Some(Process { child, log }),
+    };
 
     let deadline = Instant::now() + ANSWERS_WITHIN;
     loop {

@@ -1,4 +1,4 @@
-//! System calls of a pooler per select-only transaction, counted by strace.
+//! System calls of a pooler per transaction, counted by strace.
 //!
 //! A run of few transactions is subtracted from a run of many: what starting and logging in cost cancels out.
 //! strace makes every call slower, so more clients are served between two waits than without it; reads and
@@ -13,13 +13,16 @@ use std::time::{Duration, Instant};
 use pgherd::demo::servers::{Herd, leashed};
 
 use crate::failure::Failure;
+use crate::load::{Door, Load, Script, Until};
+use crate::plan::Plan;
+use crate::refusals::Refusals;
 use crate::report::{self, Setting};
-use crate::round::{self, Load, Protocol, Script, Until};
-use crate::subjects::{Pooler, Subject, tail};
+use crate::round;
+use crate::subjects::{Subject, tail};
 
 const CLIENTS: [u32; 2] = [1, 32];
 
-/// Of all clients together.
+/// Of all clients together, for a statement alone.
 const FEW: u32 = 3_200;
 const MANY: u32 = 16_000;
 
@@ -35,20 +38,30 @@ type Calls = BTreeMap<String, u64>;
 pub fn count(
     herd: &Herd,
     subjects: &mut [Subject],
-    loads: &[Load],
+    plan: &Plan,
+    refusals: &Refusals,
     setting: &Setting,
 ) -> Result<(), Failure> {
-    let mut rows = vec![["protocol", "clients", "", "all", "each"].map(str::to_owned).to_vec()];
-    for protocol in Protocol::ALL {
-        if !loads.iter().any(|load| load.protocol == protocol) {
-            continue;
-        }
+    let mut rows =
+        vec![["transaction", "protocol", "clients", "", "all", "each"].map(str::to_owned).to_vec()];
+    for (script, protocol, poolers) in plan.counted() {
+        let [few, many] = [FEW, MANY].map(|transactions| transactions / script.weight());
         for clients in CLIENTS {
-            let load = Load { script: Script::Select, protocol, clients, jobs: 1, seconds: 0 };
-            for subject in subjects.iter_mut().filter(|subject| subject.pooler != Pooler::None) {
-                let few = traced(herd, subject, &load, FEW)?;
-                let many = traced(herd, subject, &load, MANY)?;
-                let each = difference(&few, &many);
+            let load = Load {
+                script,
+                protocol,
+                clients,
+                jobs: threads(script, clients),
+                seconds: 0,
+                door: Door::Scram,
+            };
+            let taking = |subject: &&mut Subject| {
+                subject.takes(&load, &poolers) && !refusals.has(&load, subject.pooler)
+            };
+            for subject in subjects.iter_mut().filter(taking) {
+                let before = traced(herd, subject, &load, few)?;
+                let after = traced(herd, subject, &load, many)?;
+                let each = difference(&before, &after, many - few);
                 let all: f64 = each.iter().map(|(_, calls)| calls).sum();
                 let shown: Vec<_> = each
                     .iter()
@@ -57,6 +70,7 @@ pub fn count(
                     .collect();
                 eprintln!("{load}, {}: {all:.2} system calls", subject.pooler);
                 rows.push(vec![
+                    script.name().into(),
                     protocol.name().into(),
                     clients.to_string(),
                     subject.pooler.name().into(),
@@ -66,16 +80,21 @@ pub fn count(
             }
         }
     }
-    println!("System calls per select-only transaction ({setting}), counted with `strace -f -c`:\n");
+    println!("System calls per transaction ({setting}), counted with `strace -f -c`:\n");
     print!("{}", report::table(&rows));
     Ok(())
 }
 
+/// See `Wishes::load`.
+fn threads(script: Script, clients: u32) -> u32 {
+    if script == Script::Tpcb { clients } else { 1 }
+}
+
 /// Per transaction, most frequent first.
-fn difference(few: &Calls, many: &Calls) -> Vec<(String, f64)> {
+fn difference(few: &Calls, many: &Calls, transactions: u32) -> Vec<(String, f64)> {
     let per_transaction = |(name, calls): (&String, &u64)| {
         let before = few.get(name).copied().unwrap_or(0);
-        (name.clone(), calls.saturating_sub(before) as f64 / f64::from(MANY - FEW))
+        (name.clone(), calls.saturating_sub(before) as f64 / f64::from(transactions))
     };
     let mut each: Vec<_> = many.iter().map(per_transaction).collect();
     each.sort_by(|one, other| other.1.total_cmp(&one.1));
@@ -151,7 +170,7 @@ mod tests {
     #[test]
     fn what_both_runs_have_in_common_cancels_out() {
         let of = |sends, opens| Calls::from([("sendto".to_owned(), sends), ("openat".to_owned(), opens)]);
-        let each = difference(&of(6_500, 7), &of(6_500 + 2 * u64::from(MANY - FEW), 7));
+        let each = difference(&of(6_500, 7), &of(6_500 + 2 * 12_800, 7), 12_800);
         assert_eq!(each, [("sendto".to_owned(), 2.0), ("openat".to_owned(), 0.0)]);
     }
 }

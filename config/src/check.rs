@@ -14,6 +14,7 @@ use crate::document::{At, Field, did_you_mean};
 use crate::model::*;
 use crate::problems::Draft;
 use crate::raw::*;
+use crate::spread::Spread;
 
 /// Names of the console, see the design's section 10.
 const CONSOLE: &[&str] = &["pgherd", "pgbouncer"];
@@ -24,6 +25,8 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 const LISTEN_HOST: &str = "127.0.0.1";
 const LISTEN_PORT: u16 = 6432;
 const SIZE: u64 = 20;
+/// As many as a pool can have connections.
+const PINNED_MAX: u64 = 262_143;
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -31,6 +34,8 @@ const WAITING_MAX: u64 = 10_000;
 const STATEMENTS_MAX: u64 = 500;
 const RESERVE_TIMEOUT: Duration = Duration::from_secs(3);
 const LIFETIME: Duration = Duration::from_secs(3600);
+const GATHER_ROWS_MAX: u64 = 1_000_000;
+const GATHER_BYTES_MAX: u64 = 256 << 20;
 
 pub(crate) fn config(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Config> {
     // Everything first, `?` afterwards: a problem in one part must not hide those of another.
@@ -104,6 +109,8 @@ fn server(raw: &RawServer, problems: &mut Draft<'_>) -> Option<Server> {
         listen: listen?,
         workers,
         max_clients: small(or(&raw.max_clients, MAX_CLIENTS)?)?,
+        max_clients_per_user: small(or(&raw.max_clients_per_user, 0)?)?,
+        max_connections_per_user: small(or(&raw.max_connections_per_user, 0)?)?,
         login_timeout: or(&raw.login_timeout, LOGIN_TIMEOUT)?,
         admins: names(&raw.admins)?,
         stats_users: names(&raw.stats_users)?,
@@ -278,10 +285,28 @@ fn users(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Vec<User>> {
             }
         }
     }
-    entries.iter().map(user).collect()
+    let limits = entries.iter().map(|entry| &entry.max_connections);
+    for limit in limits.chain([&raw.server.max_connections_per_user]) {
+        // Less, and a statement over all shards could never run.
+        let shards = shards_max(raw);
+        if let Some(given) = limit.given().filter(|given| (1..shards).contains(&given.value)) {
+            problems.push(
+                given.at,
+                format!("max_connections of a user is {}, but a database has {shards} shards", given.value),
+            );
+        }
+    }
+    entries.iter().map(|entry| user(entry, &raw.server)).collect()
 }
 
-fn user(raw: &RawUser) -> Option<User> {
+/// Of the database that has most.
+fn shards_max(raw: &RawConfig) -> u64 {
+    let databases = raw.databases.value().map_or(&[][..], Vec::as_slice);
+    let shards = databases.iter().filter_map(|database| database.shards.value());
+    shards.map(|shards| shards.len() as u64).max().unwrap_or(1)
+}
+
+fn user(raw: &RawUser, server: &RawServer) -> Option<User> {
     let passwords = match &raw.passwords {
         Field::Given(list) => list.value.iter().map(|secret| secret.value.clone()).collect(),
         Field::Absent => Vec::new(),
@@ -292,15 +317,18 @@ fn user(raw: &RawUser) -> Option<User> {
         passwords,
         pool: PoolOverrides {
             size: raw.pool.size.value().and_then(|size| small(*size)),
+            reserve: raw.pool.reserve.value().and_then(|reserve| small(*reserve)),
             checkout_timeout: raw.pool.checkout_timeout.value().copied(),
             mode: raw.pool.mode.value().copied(),
             cache_unnamed: raw.pool.cache_unnamed.value().copied(),
+            pinned_max: raw.pool.pinned_max.value().and_then(|max| u32::try_from(*max).ok()),
             query_timeout: raw.pool.times.query_timeout.value().copied(),
             transaction_timeout: raw.pool.times.transaction_timeout.value().copied(),
             idle_transaction_timeout: raw.pool.times.idle_transaction_timeout.value().copied(),
             client_idle_timeout: raw.pool.times.client_idle_timeout.value().copied(),
         },
-        max_clients: small(or(&raw.max_clients, 0)?)?,
+        max_clients: small(or(&raw.max_clients, or(&server.max_clients_per_user, 0)?)?)?,
+        max_connections: small(or(&raw.max_connections, or(&server.max_connections_per_user, 0)?)?)?,
     })
 }
 
@@ -344,18 +372,28 @@ fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> 
         Field::Bad => None,
     };
     let control = control(raw, shards.len(), problems);
-    let distributions: Vec<_> = raw.distributions.iter().map(distribution).collect();
+    let named: Vec<_> = shards
+        .iter()
+        .map(|shard| (shard.name.value().map(String::as_str), shard.region.value().map(String::as_str)))
+        .collect();
+    let distributions: Vec<_> =
+        raw.distributions.iter().map(|raw| distribution(raw, &named, problems)).collect();
     let tables = tables(raw, shards, problems);
 
     Some(Database {
         name: name.clone(),
         max_clients: small(or(&raw.max_clients, 0)?)?,
+        max_connections: small(or(&raw.max_connections, 0)?)?,
         shards: shards.iter().map(shard).collect::<Option<_>>()?,
         catalog: catalog?,
         control: control?,
         distributions: distributions.into_iter().collect::<Option<_>>()?,
         tables: tables?,
         pool: pool(&raw.pool, defaults)?,
+        gather: Gather {
+            rows_max: or(&raw.gather.rows_max, GATHER_ROWS_MAX)?,
+            bytes_max: or(&raw.gather.bytes_max, GATHER_BYTES_MAX)?,
+        },
     })
 }
 
@@ -433,11 +471,23 @@ fn shard(raw: &RawShard) -> Option<Shard> {
     })
 }
 
-fn distribution(raw: &RawDistribution) -> Option<Distribution> {
+fn distribution(
+    raw: &RawDistribution,
+    shards: crate::spread::Shards<'_>,
+    problems: &mut Draft<'_>,
+) -> Option<Distribution> {
     let types = raw.types.value()?;
+    let spread = Spread {
+        name: &raw.name.value,
+        at: raw.at,
+        types,
+        ranges: &raw.ranges,
+        gaps: &raw.gaps,
+        lists: &raw.lists,
+    };
     Some(Distribution {
         name: raw.name.value.clone(),
-        by: *raw.by.value()?,
+        by: spread.check(raw.by.given()?, shards, problems)?,
         types: types.iter().map(|key_type| key_type.value).collect(),
     })
 }
@@ -595,6 +645,7 @@ fn pool(own: &RawPool, shared: &RawPool) -> Option<PoolSettings> {
         reserve: small(over(&own.reserve, &shared.reserve, 0)?)?,
         reserve_timeout: over(&own.reserve_timeout, &shared.reserve_timeout, RESERVE_TIMEOUT)?,
         lifetime: over(&own.lifetime, &shared.lifetime, LIFETIME)?,
+        pinned_max: small(over(&own.pinned_max, &shared.pinned_max, PINNED_MAX)?)?,
         query_timeout: over(&own.times.query_timeout, &shared.times.query_timeout, Duration::ZERO)?,
         transaction_timeout: over(
             &own.times.transaction_timeout,

@@ -13,11 +13,13 @@
 mod check;
 mod document;
 pub mod hba;
+pub mod key;
 pub mod model;
 pub mod pgbouncer;
 mod problems;
 mod raw;
 mod secret;
+mod spread;
 mod values;
 
 use std::io::Read;

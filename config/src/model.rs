@@ -24,6 +24,9 @@ pub struct Server {
     pub workers: usize,
     /// Clients connected at once, over all workers.
     pub max_clients: usize,
+    /// For users who are not in the file; what `users` say is said there. 0: no limit.
+    pub max_clients_per_user: usize,
+    pub max_connections_per_user: usize,
     /// From accept to the end of authentication.
     pub login_timeout: Duration,
     /// Who may do everything in the console, and who may only look.
@@ -127,6 +130,8 @@ pub struct User {
     pub pool: PoolOverrides,
     /// 0: no limit.
     pub max_clients: usize,
+    /// Server connections, over all databases and servers. 0: no limit; else one for each shard of any database.
+    pub max_connections: usize,
 }
 
 /// Where a password comes from. `Debug` (in `secret`) does not print it.
@@ -156,8 +161,10 @@ pub enum PoolMode {
 pub struct PoolOverrides {
     pub mode: Option<PoolMode>,
     pub size: Option<u32>,
+    pub reserve: Option<u32>,
     pub checkout_timeout: Option<Duration>,
     pub cache_unnamed: Option<bool>,
+    pub pinned_max: Option<u32>,
     pub query_timeout: Option<Duration>,
     pub transaction_timeout: Option<Duration>,
     pub idle_transaction_timeout: Option<Duration>,
@@ -175,8 +182,10 @@ impl PoolOverrides {
         }
         set(&mut settings.mode, self.mode);
         set(&mut settings.size, self.size);
+        set(&mut settings.reserve, self.reserve);
         set(&mut settings.checkout_timeout, self.checkout_timeout);
         set(&mut settings.cache_unnamed, self.cache_unnamed);
+        set(&mut settings.pinned_max, self.pinned_max);
         set(&mut settings.query_timeout, self.query_timeout);
         set(&mut settings.transaction_timeout, self.transaction_timeout);
         set(&mut settings.idle_transaction_timeout, self.idle_transaction_timeout);
@@ -209,6 +218,8 @@ pub struct PoolSettings {
     pub reserve_timeout: Duration,
     /// An older server connection is closed when it is idle. Zero: never.
     pub lifetime: Duration,
+    /// Clients of one user and database that may keep a server connection for what lives in its session.
+    pub pinned_max: u32,
     /// Limits of a client's time. Zero: none.
     pub query_timeout: Duration,
     pub transaction_timeout: Duration,
@@ -221,6 +232,8 @@ pub struct Database {
     pub name: String,
     /// 0: no limit.
     pub max_clients: usize,
+    /// Connections to each of its servers, over all users. 0: no limit.
+    pub max_connections: usize,
     pub shards: Vec<Shard>,
     /// Index into `shards`.
     pub catalog: usize,
@@ -229,6 +242,14 @@ pub struct Database {
     pub distributions: Vec<Distribution>,
     pub tables: Vec<Table>,
     pub pool: PoolSettings,
+    pub gather: Gather,
+}
+
+/// How much one statement may pull to the server that finishes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gather {
+    pub rows_max: u64,
+    pub bytes_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -294,9 +315,33 @@ pub struct Distribution {
     pub types: Vec<KeyType>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Method {
     Hash,
+    /// At least one, in the order of the file; no two have a key in common.
+    Range(Vec<Range>),
+    /// At least one; no value stands twice.
+    List(Vec<List>),
+}
+
+/// Keys from `from` (in it) to `to` (not in it), each a text of the key's type. `None`: without an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    pub from: Option<String>,
+    pub to: Option<String>,
+    /// Index into `Database::shards`.
+    pub shard: usize,
+}
+
+/// Keys by their first column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    pub values: Vec<String>,
+    pub null: bool,
+    /// What no list names.
+    pub default: bool,
+    /// Ascending, at least one. Several only where the key has further columns: their hash chooses.
+    pub shards: Vec<usize>,
 }
 
 /// The types a hash key may have. Names and aliases as PostgreSQL writes them

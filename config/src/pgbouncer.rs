@@ -99,8 +99,6 @@ const ONLY_OFF: &[(&str, &str)] = &[
     ("auth_ldap_options", ""),
     ("disable_pqexec", "0"),
     ("login_notify_message", ""),
-    ("max_db_connections", "0"),
-    ("max_user_connections", "0"),
 ];
 
 /// Keys that become settings; see [`Draft::server`] and what follows it.
@@ -125,8 +123,10 @@ const HONOURED: &[&str] = &[
     "listen_port",
     "max_client_conn",
     "max_db_client_connections",
+    "max_db_connections",
     "max_prepared_statements",
     "max_user_client_connections",
+    "max_user_connections",
     "min_pool_size",
     "pool_mode",
     "query_timeout",
@@ -381,6 +381,15 @@ impl Draft {
         }
         let _ = writeln!(out, "\n[server]\nlisten = [{}]", listen.join(", "));
         let _ = writeln!(out, "max_clients = {}", self.value("max_client_conn"));
+        for (name, key) in [
+            ("max_clients_per_user", "max_user_client_connections"),
+            ("max_connections_per_user", "max_user_connections"),
+        ] {
+            let limit = self.value(key);
+            if !limit.is_empty() {
+                let _ = writeln!(out, "{name} = {limit}");
+            }
+        }
         let timeout = self.value("client_login_timeout");
         self.seconds(out, "login_timeout", &timeout, "client_login_timeout", Some("1h"));
         let _ = writeln!(out, "admins = {}", names(&self.value("admin_users")));
@@ -498,13 +507,11 @@ impl Draft {
                 users.push((entry.key.clone(), None));
             }
         }
-        let limit = self.value("max_user_client_connections");
         for (name, secret) in users {
             let _ = writeln!(out, "\n[[users]]\nname = {}", string(&name));
             if let Some(secret) = secret.filter(|secret| !secret.is_empty()) {
                 let _ = writeln!(out, "password = {}", string(&secret));
             }
-            let mut max_clients = limit.clone();
             for entry in entries.iter().filter(|entry| entry.key == name) {
                 let Some(pairs) = pairs(&entry.value) else {
                     self.problems.push(format!("{}: syntax error in connection string", entry.at));
@@ -514,7 +521,9 @@ impl Draft {
                     match key.as_str() {
                         "pool_size" => drop(writeln!(out, "size = {value}")),
                         "pool_mode" => drop(writeln!(out, "mode = {}", string(&value))),
-                        "max_user_client_connections" => max_clients = value,
+                        "reserve_pool_size" => drop(writeln!(out, "reserve = {value}")),
+                        "max_user_client_connections" => drop(writeln!(out, "max_clients = {value}")),
+                        "max_user_connections" => drop(writeln!(out, "max_connections = {value}")),
                         "query_wait_timeout" => {
                             self.seconds(out, "checkout_timeout", &value, &entry.at, Some("1d"));
                         }
@@ -522,19 +531,16 @@ impl Draft {
                         | "transaction_timeout"
                         | "idle_transaction_timeout"
                         | "client_idle_timeout" => self.seconds(out, &key, &value, &entry.at, None),
-                        "max_user_connections" | "reserve_pool_size" if value == "0" => {}
                         _ => self.problems.push(format!("{}: {key} of a user is not supported", entry.at)),
                     }
                 }
-            }
-            if !max_clients.is_empty() && max_clients != "0" {
-                let _ = writeln!(out, "max_clients = {max_clients}");
             }
         }
     }
 
     fn databases(&mut self, out: &mut String) {
         let limit = self.value("max_db_client_connections");
+        let connections = self.value("max_db_connections");
         for entry in self.section("databases") {
             let Entry { key: name, value, at } = entry;
             let name = name.trim_matches('"').to_owned();
@@ -548,7 +554,7 @@ impl Draft {
                 continue;
             };
             let (mut host, mut port, mut dbname) = (String::new(), "5432".to_owned(), name.clone());
-            let mut max_clients = limit.clone();
+            let (mut max_clients, mut max_connections) = (limit.clone(), connections.clone());
             let mut pool = String::new();
             for (key, value) in pairs {
                 match key.as_str() {
@@ -564,7 +570,7 @@ impl Draft {
                         self.seconds(&mut pool, "checkout_timeout", &value, &at, Some("1d"));
                     }
                     "max_db_client_connections" => max_clients = value,
-                    "max_db_connections" if value == "0" => {}
+                    "max_db_connections" => max_connections = value,
                     _ => self.problems.push(format!("{at}: {key} of a database is not supported")),
                 }
             }
@@ -602,6 +608,9 @@ impl Draft {
             if !max_clients.is_empty() && max_clients != "0" {
                 let _ = writeln!(out, "max_clients = {max_clients}");
             }
+            if !max_connections.is_empty() && max_connections != "0" {
+                let _ = writeln!(out, "max_connections = {max_connections}");
+            }
             if !pool.is_empty() {
                 let _ = write!(out, "\n[databases.{header}.pool]\n{pool}");
             }
@@ -627,10 +636,10 @@ mod tests {
 ;; a comment
 [databases]
 shop = host=db1.example.com port=5433 dbname='the shop' pool_size=5 pool_mode=session max_db_client_connections=7
-logs = host=/run/postgresql
+logs = host=/run/postgresql max_db_connections=0
 
 [users]
-reports = pool_size=2 idle_transaction_timeout=1.5
+reports = pool_size=2 reserve_pool_size=1 idle_transaction_timeout=1.5 max_user_connections=4
 
 [pgbouncer]
 listen_addr = 127.0.0.1, ::1
@@ -640,6 +649,9 @@ auth_type = scram-sha-256
 auth_file = users.txt
 pool_mode = transaction
 default_pool_size = 30
+max_db_connections = 50
+max_user_connections = 9
+max_user_client_connections = 90
 query_wait_timeout = 0
 server_reset_query = DISCARD ALL
 admin_users = boss, root
@@ -656,11 +668,15 @@ max_client_conn = 500
         assert_eq!((config.server.max_clients, config.server.drain), (500, crate::Drain::Clients));
         assert_eq!(config.server.admins, ["boss", "root"]);
         assert_eq!(config.users.iter().map(|u| u.name.as_str()).collect::<Vec<_>>(), ["boss", "reports"]);
-        assert_eq!(config.users[1].pool.size, Some(2));
+        assert_eq!((config.users[1].pool.size, config.users[1].pool.reserve), (Some(2), Some(1)));
+        assert_eq!(config.users.iter().map(|u| u.max_connections).collect::<Vec<_>>(), [9, 4]);
+        assert_eq!(config.users.iter().map(|u| u.max_clients).collect::<Vec<_>>(), [90, 90]);
+        assert_eq!(config.server.max_connections_per_user, 9, "for users that a server is asked for");
         assert_eq!(config.users[1].pool.idle_transaction_timeout.map(|d| d.as_millis()), Some(1500));
         let [shop, logs] = &config.databases[..] else { panic!("{toml}") };
         assert_eq!((shop.shards[0].primary.dbname.as_str(), shop.shards[0].primary.port), ("the shop", 5433));
         assert_eq!((shop.pool.size, shop.pool.mode, shop.max_clients), (5, crate::PoolMode::Session, 7));
+        assert_eq!((shop.max_connections, logs.max_connections), (50, 0));
         assert_eq!((logs.pool.size, logs.pool.mode), (30, crate::PoolMode::Transaction));
         assert_eq!(logs.shards[0].primary.host, "/run/postgresql");
         assert_eq!(logs.pool.checkout_timeout.as_secs(), 86_400, "0 is for ever");
@@ -672,14 +688,14 @@ max_client_conn = 500
     fn what_cannot_be_honoured_is_refused_by_name_and_line() {
         let said = imported(
             "[databases]\n* = host=x\none = host=y user=forced\ntwo = host=a,b\n[pgbouncer]\nauth_type = trust\n\
-             max_db_connections = 5\ncolour = red\nauth_type\n[peers]\n1 = host=z\n[nonsense]\n",
+             login_notify_message = hello\ncolour = red\nauth_type\n[peers]\n1 = host=z\n[nonsense]\n",
             "",
         )
         .unwrap_err();
         let expected = [
             "pgbouncer.ini:9: neither a section nor \"key = value\"",
             "pgbouncer.ini:12: unknown section [nonsense]",
-            "pgbouncer.ini:7: max_db_connections = 5 is not supported",
+            "pgbouncer.ini:7: login_notify_message = hello is not supported",
             "pgbouncer.ini:8: unknown parameter: colour",
             "pgbouncer.ini:11: [peers] is not supported",
             "pgbouncer.ini:2: the fallback database \"*\" is not supported: name each database",
@@ -703,12 +719,33 @@ max_client_conn = 500
         for (text, expected) in cases {
             assert_eq!(pairs(text), expected, "{text}");
         }
-        // Each key is in one list only.
+        // Each key is in one list only, and PgBouncer 1.25 has these.
+        const ALL: &str = "pool_mode default_pool_size min_pool_size reserve_pool_size reserve_pool_timeout max_client_conn \
+            max_db_connections max_db_client_connections max_user_connections max_user_client_connections \
+            server_round_robin max_prepared_statements disable_pqexec track_extra_parameters \
+            ignore_startup_parameters application_name_add_host autodb_idle_timeout pool_idle_timeout \
+            query_wait_timeout query_wait_notify query_timeout transaction_timeout idle_transaction_timeout \
+            client_idle_timeout client_login_timeout cancel_wait_timeout server_lifetime server_idle_timeout \
+            server_connect_timeout server_login_retry server_check_delay suspend_timeout dns_max_ttl \
+            dns_nxdomain_ttl dns_zone_check_period stats_period tcp_user_timeout server_reset_query \
+            server_reset_query_always server_check_query server_fast_close login_notify_message auth_type \
+            auth_file auth_hba_file auth_ident_file auth_user auth_query auth_dbname auth_ldap_options \
+            scram_iterations admin_users stats_users client_tls_sslmode client_tls_ca_file client_tls_cert_file \
+            client_tls_key_file client_tls_protocols client_tls_ciphers client_tls13_ciphers client_tls_dheparams \
+            client_tls_ecdhcurve server_tls_sslmode server_tls_ca_file server_tls_cert_file server_tls_key_file \
+            server_tls_protocols server_tls_ciphers server_tls13_ciphers listen_addr listen_port listen_backlog \
+            unix_socket_dir unix_socket_mode unix_socket_group so_reuseport peer_id tcp_defer_accept tcp_keepalive \
+            tcp_keepidle tcp_keepintvl tcp_keepcnt tcp_socket_buffer pkt_buf sbuf_loopcnt max_packet_size \
+            resolv_conf logfile pidfile user verbose syslog syslog_facility syslog_ident job_name conffile \
+            log_connections log_disconnections log_pooler_errors log_stats";
         let mut keys: Vec<&str> = HONOURED.to_vec();
         keys.extend(NO_EFFECT.iter().chain(ONLY_OFF).map(|(key, _)| *key));
         let count = keys.len();
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), count);
+        let unknown: Vec<_> = ALL.split_whitespace().filter(|key| !keys.contains(key)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        assert_eq!(keys.len(), ALL.split_whitespace().count());
     }
 }

@@ -13,8 +13,9 @@ use std::time::Duration;
 use crate::document::{At, Field, Section};
 use std::path::PathBuf;
 
-use crate::model::{Address, AuthMethod, Drain, KeyType, Listen, Method, PoolMode, Secret, SslMode};
+use crate::model::{Address, AuthMethod, Drain, KeyType, Listen, PoolMode, Secret, SslMode};
 use crate::problems::Draft;
+use crate::spread::{By, RawList, RawRange};
 use crate::values::{self, Identifiers};
 
 const WORKERS: RangeInclusive<u64> = 0..=1024;
@@ -24,6 +25,8 @@ const POOL_SIZE: RangeInclusive<u64> = 1..=262_143;
 const WAITING: RangeInclusive<u64> = 0..=1_000_000;
 const STATEMENTS: RangeInclusive<u64> = 1..=100_000;
 const WEIGHT: RangeInclusive<u64> = 1..=10_000;
+const GATHER_ROWS: RangeInclusive<u64> = 1..=1_000_000_000;
+const GATHER_BYTES: RangeInclusive<u64> = 1..=1 << 40;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -40,8 +43,7 @@ const MIN_SIZE: RangeInclusive<u64> = 0..=262_143;
 const CLIENTS_OF_ONE: RangeInclusive<u64> = 0..=1_000_000;
 
 /// Sections of the design that a database or the whole file may have one day.
-const SECTIONS_NOT_YET: &[&str] =
-    &["gather", "cross_shard_commit", "cross_shard_reads", "failover", "replica"];
+const SECTIONS_NOT_YET: &[&str] = &["cross_shard_commit", "cross_shard_reads", "failover", "replica"];
 
 pub(crate) struct RawConfig {
     /// Where the whole file's own problems are reported.
@@ -69,6 +71,12 @@ pub(crate) struct RawServer {
 
     /// Clients connected at once, 1 to 1000000; the next is refused with SQLSTATE 53300. Default: 10000.
     pub max_clients: Field<u64>,
+
+    /// `max_clients` of every user who has none of its own; 0 means no limit. Default: 0.
+    pub max_clients_per_user: Field<u64>,
+
+    /// `max_connections` of every user who has none of its own; 0 means no limit. Default: 0.
+    pub max_connections_per_user: Field<u64>,
 
     /// From accepting a client to the end of its authentication. With a unit, "1ms" to "1h".
     /// Default: "60s".
@@ -150,11 +158,15 @@ pub(crate) struct RawUser {
     /// right. Required for the methods "scram-sha-256", "md5" and "password", unless a server is asked.
     pub passwords: Field<Vec<At<Secret>>>,
 
-    /// `size`, `checkout_timeout`, `cache_unnamed` and the limits of time, beside the name. Default: the database's pool.
+    /// `size`, `reserve`, `checkout_timeout`, `cache_unnamed` and the limits of time, beside the name. Default: the database's pool.
     pub pool: RawPool,
 
-    /// Clients of this user at once, over all databases; 0 means no limit. Default: 0.
+    /// Clients of this user at once, over all databases; 0 means no limit. Default: `server.max_clients_per_user`.
     pub max_clients: Field<u64>,
+
+    /// Server connections of this user at once, over all databases and servers; 0 means no limit, anything else is at
+    /// least the number of shards of each database. Default: `server.max_connections_per_user`.
+    pub max_connections: Field<u64>,
 
     pub at: usize,
 }
@@ -202,6 +214,10 @@ pub(crate) struct RawPool {
     /// A server connection older than this is closed when it is idle. With a unit; "0s" means never. Default: "1h".
     pub lifetime: Field<Duration>,
 
+    /// Clients that may keep a server connection for what lives in its session, per user and database: 0 to 262143.
+    /// Default: 262143, so that `size` is the limit.
+    pub pinned_max: Field<u64>,
+
     pub times: RawTimes,
 }
 
@@ -238,6 +254,9 @@ pub(crate) struct RawDatabase {
     /// Clients of this database at once; 0 means no limit. Default: 0.
     pub max_clients: Field<u64>,
 
+    /// Connections to each server of this database at once, over all users; 0 means no limit. Default: 0.
+    pub max_connections: Field<u64>,
+
     /// Name of the shard that keeps pgherd's own tables. Default: the first shard.
     pub catalog: Field<String>,
 
@@ -247,6 +266,9 @@ pub(crate) struct RawDatabase {
 
     /// `[databases.NAME.pool]`: overrides of `[pool]`.
     pub pool: RawPool,
+
+    /// `[databases.NAME.gather]`: limits of statements that one server finishes with rows of the others.
+    pub gather: RawGather,
 
     /// `[[databases.NAME.shards]]`: the servers, at least one. A table that is not listed lives on the
     /// first.
@@ -261,6 +283,16 @@ pub(crate) struct RawDatabase {
 
     /// The section's header.
     pub at: usize,
+}
+
+/// `[databases.NAME.gather]`: how much one statement may pull to the server that finishes it; with more it is refused with 54000.
+#[derive(Default)]
+pub(crate) struct RawGather {
+    /// Rows, over all tables: 1 to 1000000000. Default: 1000000.
+    pub rows_max: Field<u64>,
+
+    /// Bytes of what is pulled from other servers. With a unit, "1B" to "1TiB". Default: "256MiB".
+    pub bytes_max: Field<u64>,
 }
 
 /// `control = { user, password }` of a database.
@@ -293,13 +325,25 @@ pub(crate) struct RawDistribution {
     /// Letters, digits, "_", "-" and ".", 1 to 63 bytes.
     pub name: At<String>,
 
-    /// "hash". Required.
-    pub by: Field<Method>,
+    /// "hash", "range" or "list". Required.
+    pub by: Field<By>,
 
     /// The key's type as PostgreSQL names it, without a modifier; an array for a composite key. One of
     /// smallint, integer, bigint, text, varchar, char, uuid, bytea, boolean, date, timestamp, timestamptz,
     /// numeric. Required.
     pub types: Field<Vec<At<KeyType>>>,
+
+    /// Of "range": `[[databases.NAME.distributions.D.ranges]]`, at least one.
+    pub ranges: Field<Vec<RawRange>>,
+
+    /// Of "range": `true` allows keys between two ranges that no range takes. Default: false.
+    pub gaps: Field<bool>,
+
+    /// Of "list": `[[databases.NAME.distributions.D.lists]]`, at least one.
+    pub lists: Field<Vec<RawList>>,
+
+    /// The section's header.
+    pub at: usize,
 }
 
 /// One line of `[databases.NAME.tables]`.
@@ -348,6 +392,7 @@ impl RawConfig {
                 Field::Bad => Field::Bad,
             },
         };
+        root.not_yet(&["gather"], problems);
         root.not_yet(SECTIONS_NOT_YET, problems);
         root.finish(problems);
         config
@@ -360,6 +405,16 @@ impl RawServer {
             listen: section.list("listen", false, problems, values::listen),
             workers: section.value("workers", problems, values::integer(WORKERS)),
             max_clients: section.value("max_clients", problems, values::integer(CLIENTS)),
+            max_clients_per_user: section.value(
+                "max_clients_per_user",
+                problems,
+                values::integer(CLIENTS_OF_ONE),
+            ),
+            max_connections_per_user: section.value(
+                "max_connections_per_user",
+                problems,
+                values::integer(MIN_SIZE),
+            ),
             login_timeout: section.value("login_timeout", problems, values::duration(LOGIN_TIMEOUT)),
             admins: section.list("admins", false, problems, values::role),
             stats_users: section.list("stats_users", false, problems, values::role),
@@ -446,6 +501,7 @@ impl RawUser {
             passwords: section.list("password", true, problems, values::secret),
             pool: RawPool {
                 size: section.value("size", problems, values::integer(POOL_SIZE)),
+                reserve: section.value("reserve", problems, values::integer(MIN_SIZE)),
                 checkout_timeout: section.value(
                     "checkout_timeout",
                     problems,
@@ -453,10 +509,12 @@ impl RawUser {
                 ),
                 mode: section.value("mode", problems, pool_mode),
                 cache_unnamed: section.value("cache_unnamed", problems, values::boolean),
+                pinned_max: section.value("pinned_max", problems, values::integer(MIN_SIZE)),
                 times: RawTimes::read(&mut section, problems),
                 ..RawPool::default()
             },
             max_clients: section.value("max_clients", problems, values::integer(CLIENTS_OF_ONE)),
+            max_connections: section.value("max_connections", problems, values::integer(MIN_SIZE)),
             at: section.at,
         };
         section.elsewhere(
@@ -466,7 +524,6 @@ impl RawUser {
                 "waiting_max",
                 "statements_max",
                 "min_size",
-                "reserve",
                 "reserve_timeout",
                 "lifetime",
             ],
@@ -493,9 +550,9 @@ impl RawPool {
             reserve: section.value("reserve", problems, values::integer(MIN_SIZE)),
             reserve_timeout: section.value("reserve_timeout", problems, values::duration(CHECKOUT_TIMEOUT)),
             lifetime: section.value("lifetime", problems, values::duration(IDLE_TIMEOUT)),
+            pinned_max: section.value("pinned_max", problems, values::integer(MIN_SIZE)),
             times: RawTimes::read(&mut section, problems),
         };
-        section.not_yet(&["pinned_max"], problems);
         section.finish(problems);
         pool
     }
@@ -515,6 +572,7 @@ impl RawDatabase {
         let database = Self {
             name,
             max_clients: section.value("max_clients", problems, values::integer(CLIENTS_OF_ONE)),
+            max_connections: section.value("max_connections", problems, values::integer(MIN_SIZE)),
             catalog: section.value("catalog", problems, values::text),
             control: match section.section("control", problems) {
                 Field::Given(At { at, value }) => {
@@ -524,6 +582,7 @@ impl RawDatabase {
                 Field::Bad => Field::Bad,
             },
             pool: in_section(&mut section, "pool", problems, RawPool::read),
+            gather: in_section(&mut section, "gather", problems, RawGather::read),
             shards: in_sections(&mut section, "shards", problems, RawShard::read),
             distributions: in_named(&mut section, "distributions", problems, RawDistribution::read),
             tables: in_named(&mut section, "tables", problems, RawTable::read),
@@ -533,6 +592,17 @@ impl RawDatabase {
         section.not_yet(SECTIONS_NOT_YET, problems);
         section.finish(problems);
         database
+    }
+}
+
+impl RawGather {
+    fn read(mut section: Section<'_>, problems: &mut Draft<'_>) -> Self {
+        let gather = Self {
+            rows_max: section.value("rows_max", problems, values::integer(GATHER_ROWS)),
+            bytes_max: section.value("bytes_max", problems, values::bytes(GATHER_BYTES)),
+        };
+        section.finish(problems);
+        gather
     }
 }
 
@@ -575,19 +645,40 @@ impl RawDistribution {
         if let Err(reason) = values::label(&name.value) {
             problems.push(name.at, format!("the name of a distribution {reason}"));
         }
-        let Some(mut section) = section else { return Self { name, by: Field::Bad, types: Field::Bad } };
+        let Some(mut section) = section else {
+            return Self {
+                at: name.at,
+                name,
+                by: Field::Bad,
+                types: Field::Bad,
+                ranges: Field::Bad,
+                gaps: Field::Bad,
+                lists: Field::Bad,
+            };
+        };
         let by = section.required("by", problems, |value| match values::text(value)?.as_str() {
-            "hash" => Ok(Method::Hash),
-            later @ ("range" | "list" | "directory") => Err(format!("= \"{later}\" is not supported yet")),
-            other => Err(format!("must be \"hash\", but is {other:?}")),
+            "hash" => Ok(By::Hash),
+            "range" => Ok(By::Range),
+            "list" => Ok(By::List),
+            later @ "directory" => Err(format!("= \"{later}\" is not supported yet")),
+            other => Err(format!("must be \"hash\", \"range\" or \"list\", but is {other:?}")),
         });
         let mut types = section.list("type", true, problems, values::key_type);
         if let Field::Absent = types {
             problems.push(section.at, format!("{} is missing", section.name("type")));
             types = Field::Bad;
         }
+        let distribution = Self {
+            name,
+            by,
+            types,
+            ranges: in_sections(&mut section, "ranges", problems, RawRange::read),
+            gaps: section.value("gaps", problems, values::boolean),
+            lists: in_sections(&mut section, "lists", problems, RawList::read),
+            at: section.at,
+        };
         section.finish(problems);
-        Self { name, by, types }
+        distribution
     }
 }
 

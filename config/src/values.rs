@@ -105,6 +105,44 @@ pub(crate) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>)
     }
 }
 
+const SIZES: &[(&str, u64)] =
+    &[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// An amount of memory: "16MiB".
+pub(crate) fn bytes(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Result<u64, String> {
+    move |value| {
+        let typed = match value {
+            DeValue::String(typed) => typed.trim(),
+            DeValue::Integer(typed) => {
+                return Err(format!("needs a unit, as in \"{typed}B\" (units are B, KiB, MiB, GiB, TiB)"));
+            }
+            other => return Err(format!("must be a size such as \"16MiB\", but is {}", kind(other))),
+        };
+        let digits = typed.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = typed.split_at(digits);
+        let Some((_, factor)) = SIZES.iter().find(|(name, _)| *name == unit.trim_start()) else {
+            return Err(format!(
+                "must be one whole number with a unit (B, KiB, MiB, GiB, TiB), as in \"16MiB\", but is {typed:?}"
+            ));
+        };
+        match number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor)) {
+            Some(bytes) if range.contains(&bytes) => Ok(bytes),
+            _ => Err(format!(
+                "must be from {} to {}, but is {typed:?}",
+                spell_bytes(*range.start()),
+                spell_bytes(*range.end())
+            )),
+        }
+    }
+}
+
+/// An amount of memory in its largest whole unit.
+fn spell_bytes(bytes: u64) -> String {
+    let whole = SIZES.iter().find(|(_, factor)| bytes % factor == 0 && bytes >= *factor);
+    let (unit, factor) = whole.copied().unwrap_or(("B", 1));
+    format!("\"{}{unit}\"", bytes / factor)
+}
+
 /// A duration in its largest whole unit.
 fn spell(duration: Duration) -> String {
     let milliseconds = duration.as_millis() as u64;

@@ -35,6 +35,7 @@ fn default_pool() -> PoolSettings {
         idle_timeout: Duration::from_secs(600),
         waiting_max: 10_000,
         cache_unnamed: true,
+        pinned_max: 262_143,
         statements_max: 500,
         min_size: 0,
         reserve: 0,
@@ -67,6 +68,8 @@ fn the_example_file_means_what_it_says() {
             ],
             workers: 4,
             max_clients: 10_000,
+            max_clients_per_user: 0,
+            max_connections_per_user: 0,
             login_timeout: Duration::from_secs(60),
             admins: vec!["admin".into()],
             stats_users: vec!["watch".into()],
@@ -99,6 +102,7 @@ fn the_example_file_means_what_it_says() {
                 passwords: vec![Secret::Environment("APP_PASSWORD".into())],
                 pool: PoolOverrides::default(),
                 max_clients: 0,
+                max_connections: 0,
             },
             User {
                 name: "reports".into(),
@@ -111,12 +115,14 @@ fn the_example_file_means_what_it_says() {
                     ..PoolOverrides::default()
                 },
                 max_clients: 50,
+                max_connections: 0,
             },
         ],
         databases: vec![
             Database {
                 name: "shop".into(),
                 max_clients: 0,
+                max_connections: 0,
                 shards: vec![
                     first,
                     shard("s1", "127.0.0.1", 5502, "shop"),
@@ -144,16 +150,19 @@ fn the_example_file_means_what_it_says() {
                     table(None, "settings", TablePlacement::Single { shard: 0 }),
                 ],
                 pool: PoolSettings { size: 40, ..default_pool() },
+                gather: Gather { rows_max: 200_000, bytes_max: 64 << 20 },
             },
             Database {
                 name: "archive".into(),
                 max_clients: 0,
+                max_connections: 0,
                 shards: vec![shard("s0", "127.0.0.1", 5505, "archive")],
                 catalog: 0,
                 control: None,
                 distributions: vec![],
                 tables: vec![],
                 pool: default_pool(),
+                gather: Gather { rows_max: 1_000_000, bytes_max: 256 << 20 },
             },
         ],
     };

@@ -163,14 +163,26 @@ fn what_is_designed_but_not_built_is_refused_by_name() {
         &format!("{SHOP}{TRUST}"),
         &[
             ("off is what there is", "[server]\nhttp = \"\"", &[]),
-            ("pinned_max", "[pool]\npinned_max = 3", &["2:1: pool.pinned_max is not supported yet"]),
             ("the mode there is", "[pool]\nmode = \"transaction\"", &[]),
             (
                 "a mode nobody knows",
                 "[pool]\nmode = \"fast\"",
                 &["2:8: pool.mode must be \"transaction\", \"session\" or \"statement\", but is \"fast\""],
             ),
-            ("gather", "[gather]\nrows_max = 3", &["1:2: gather is not supported yet"]),
+            ("gather of the whole file", "[gather]\nrows_max = 3", &["1:2: gather is not supported yet"]),
+            (
+                "limits of a gather",
+                "[databases.shop.gather]\nrows_max = 0\nbytes_max = 5",
+                &[
+                    "2:12: databases.shop.gather.rows_max must be from 1 to 1000000000, but is 0",
+                    "3:13: databases.shop.gather.bytes_max needs a unit, as in \"5B\" (units are B, KiB, MiB, GiB, TiB)",
+                ],
+            ),
+            (
+                "a size beyond its bounds",
+                "[databases.shop.gather]\nbytes_max = \"2TiB\"",
+                &["2:13: databases.shop.gather.bytes_max must be from \"1B\" to \"1TiB\", but is \"2TiB\""],
+            ),
             (
                 "cross-shard switches, wherever they stand",
                 "cross_shard_commit = \"2pc\"\n[databases.shop]\ncross_shard_reads = \"fast\"",
@@ -200,23 +212,11 @@ fn what_is_designed_but_not_built_is_refused_by_name() {
     );
     assert_lines(
         &format!("{TRUST}{SHOP_OF_TWO}"),
-        &[
-            (
-                "range",
-                "[databases.shop.distributions.d]\nby = \"range\"\ntype = \"date\"",
-                &["2:6: databases.shop.distributions.d.by = \"range\" is not supported yet"],
-            ),
-            (
-                "list",
-                "[databases.shop.distributions.d]\nby = \"list\"\ntype = \"text\"",
-                &["2:6: databases.shop.distributions.d.by = \"list\" is not supported yet"],
-            ),
-            (
-                "a table of it is not wrong as well",
-                "[databases.shop]\ntables.a = { distribution = \"d\", key = \"k\" }\ndistributions.d = { by = \"directory\", type = \"text\" }",
-                &["3:26: databases.shop.distributions.d.by = \"directory\" is not supported yet"],
-            ),
-        ],
+        &[(
+            "a table of it is not wrong as well",
+            "[databases.shop]\ntables.a = { distribution = \"d\", key = \"k\" }\ndistributions.d = { by = \"directory\", type = \"text\" }",
+            &["3:26: databases.shop.distributions.d.by = \"directory\" is not supported yet"],
+        )],
     );
     assert_lines(
         TRUST,
@@ -679,4 +679,162 @@ fn a_damaged_file_is_refused_with_a_reason_or_accepted() {
             assert_eq!(shown.lines().count(), problems.list().len() + 1, "one line a problem: {shown}");
         }
     }
+}
+
+/// Of a database with the shards s0 and s1; `{d}` is a distribution's section.
+fn assert_spread(cases: &[Case<'_>]) {
+    let cases: Vec<(&str, String, &[&str])> = cases
+        .iter()
+        .map(|(why, toml, expected)| (*why, format!("[databases.shop.distributions.d]\n{toml}"), *expected))
+        .collect();
+    let cases: Vec<Case<'_>> =
+        cases.iter().map(|(why, toml, expected)| (*why, toml.as_str(), *expected)).collect();
+    assert_lines(&format!("{TRUST}{SHOP_OF_TWO}"), &cases);
+}
+
+#[test]
+fn ranges_take_every_key_once() {
+    let day = |ranges: &str| format!("by = \"range\"\ntype = \"date\"\nranges = [\n{ranges}\n]\n");
+    assert_spread(&[
+        (
+            "in any order, with open ends",
+            &day("{ from = \"2024-01-01\", shard = \"s1\" },\n{ to = \"2024-01-01\", shard = \"s0\" }"),
+            &[],
+        ),
+        ("TOML's own dates", &day("{ from = 2024-01-01, to = 2024-02-01, shard = \"s0\" }"), &[]),
+        ("one for everything", &day("{ shard = \"s0\" }"), &[]),
+        (
+            "an overlap",
+            &day("{ to = \"2024-01-02\", shard = \"s0\" },\n{ from = \"2024-01-01\", shard = \"s1\" }"),
+            &["6:1: distribution \"d\" has a range with keys of the one in line 5"],
+        ),
+        (
+            "a gap",
+            &day("{ to = \"2024-01-01\", shard = \"s0\" },\n{ from = \"2024-01-02\", shard = \"s1\" }"),
+            &[
+                "6:1: distribution \"d\" has no range from \"2024-01-01\" to \"2024-01-02\"; say gaps = true if such keys are to be refused",
+            ],
+        ),
+        (
+            "a gap that is meant",
+            &format!(
+                "gaps = true\n{}",
+                day("{ to = \"2024-01-01\", shard = \"s0\" },\n{ from = \"2024-01-02\", shard = \"s1\" }")
+            ),
+            &[],
+        ),
+        (
+            "nothing in it",
+            &day("{ from = \"2024-01-02\", to = \"2024-01-01\", shard = \"s0\" }"),
+            &["5:1: distribution \"d\" has a range that ends before it begins, or where"],
+        ),
+        (
+            "no date, and no shard",
+            &day("{ to = \"soon\", shard = \"s2\" }"),
+            &["5:8: \"soon\" is no date", "5:24: there is no shard \"s2\"; did you mean \"s0\"?"],
+        ),
+        (
+            "a date that depends on settings",
+            &day("{ to = \"01/02/2024\", shard = \"s0\" }"),
+            &[
+                "5:8: \"01/02/2024\" is a date only under some settings of a server; write it in full (dates as in \"2024-02-29\", moments with their offset)",
+            ],
+        ),
+        (
+            "no ranges",
+            "by = \"range\"\ntype = \"date\"",
+            &["2:6: distribution \"d\" is by range, but has no ranges"],
+        ),
+        (
+            "of a hash",
+            "by = \"hash\"\ntype = \"date\"\nranges = [{ shard = \"s0\" }]\ngaps = true",
+            &[
+                "4:10: distribution \"d\" has ranges, which only by = \"range\" has",
+                "5:8: distribution \"d\" has gaps, which only by = \"range\" has",
+            ],
+        ),
+        (
+            "a composite key",
+            "by = \"range\"\ntype = [\"date\", \"text\"]\nranges = [{ shard = \"s0\" }]",
+            &["2:6: distribution \"d\" is by range, so its key has one column"],
+        ),
+        (
+            "without a shard",
+            "by = \"range\"\ntype = \"date\"\n[[databases.shop.distributions.d.ranges]]\nfrom = 2024-01-01",
+            &["4:1: databases.shop.distributions.d.ranges.shard is missing"],
+        ),
+        (
+            "a directory",
+            "by = \"directory\"\ntype = \"date\"",
+            &["2:6: databases.shop.distributions.d.by = \"directory\" is not supported yet"],
+        ),
+    ]);
+}
+
+#[test]
+fn lists_take_every_value_once() {
+    let list = |lists: &str| format!("by = \"list\"\ntype = [\"text\", \"bigint\"]\nlists = [\n{lists}\n]\n");
+    assert_spread(&[
+        (
+            "a value, several, NULL, the rest, a group",
+            &list(
+                "{ values = \"de\", shard = \"s0\" },\n{ values = [\"us\", \"ca\"], null = true, shards = [\"s0\", \"s1\"] },\n{ default = true, shard = \"s1\" }",
+            ),
+            &[],
+        ),
+        (
+            "twice",
+            &list("{ values = \"de\", shard = \"s0\" },\n{ values = [\"us\", \"de\"], shard = \"s1\" }"),
+            &["6:19: distribution \"d\" lists \"de\" again; it is already in line 5"],
+        ),
+        (
+            "two defaults",
+            &list("{ default = true, shard = \"s0\" },\n{ default = true, shard = \"s1\" }"),
+            &["6:13: distribution \"d\" has default = true again; it is already in line 5"],
+        ),
+        ("no value", &list("{ shard = \"s0\" }"), &["5:1: distribution \"d\" has a list without values"]),
+        (
+            "no shard, and two ways to name one",
+            &list("{ values = \"de\" },\n{ values = \"us\", shard = \"s0\", region = \"eu\" }"),
+            &[
+                "5:1: a list of distribution \"d\" must have one of shard, shards and region",
+                "6:1: a list of distribution \"d\" must have one of shard, shards and region",
+            ],
+        ),
+        (
+            "a region without shards",
+            &list("{ values = \"de\", region = \"eu\" }"),
+            &["5:27: no shard has the region \"eu\""],
+        ),
+        (
+            "several shards and nothing to choose by",
+            "by = \"list\"\ntype = \"text\"\nlists = [{ values = \"de\", shards = [\"s0\", \"s1\"] }]",
+            &[
+                "4:36: a list of distribution \"d\" has 2 shards, but the key has no second column that could choose among them",
+            ],
+        ),
+        (
+            "a shard twice",
+            &list("{ values = \"de\", shards = [\"s0\", \"s0\"] }"),
+            &["5:27: a list of distribution \"d\" must name shards, each once"],
+        ),
+        (
+            "numbers",
+            "by = \"list\"\ntype = \"integer\"\nlists = [{ values = [1, 2, \"x\"], shard = \"s0\" }]",
+            &["4:28: \"x\" is no integer"],
+        ),
+        (
+            "no lists",
+            "by = \"list\"\ntype = \"text\"",
+            &["2:6: distribution \"d\" is by list, but has no lists"],
+        ),
+    ]);
+    let regions = "[[databases.shop.shards]]\nname = \"s0\"\nprimary = \"postgres://h/a\"\nregion = \"eu\"\n\
+                   [[databases.shop.shards]]\nname = \"s1\"\nprimary = \"postgres://i/a\"\nregion = \"eu\"\n\
+                   [databases.shop]\ncontrol = { user = \"pgherd\" }\n[databases.shop.distributions.d]\nby = \"list\"\n\
+                   type = [\"text\", \"bigint\"]\nlists = [{ values = \"de\", region = \"eu\" }]\n[auth]\nmethod = \"trust\"\n";
+    let config =
+        parse(regions, "f").unwrap_or_else(|problems| panic!("{:?}", problems.lines().collect::<Vec<_>>()));
+    let pgherd_config::Method::List(lists) = &config.databases[0].distributions[0].by else { panic!() };
+    assert_eq!(lists[0].shards, [0, 1], "all shards of the region");
 }

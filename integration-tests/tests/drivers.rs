@@ -5,6 +5,8 @@
 //!
 //! - The pool has two servers, and other clients ([`Noise`]) use them between the program's transactions, with settings that
 //!   nobody else wants. So what belongs to a session moves from server to server, or it shows.
+//! - Of some programs a section is run once more with a relay in between that writes down what is said: [`traces`] compares that
+//!   message by message.
 //! - Drivers are installed by the first run into a folder under `target/drivers/`, in the versions that are named beside the
 //!   programs. One that cannot be installed is skipped, and the last lines of the test say so.
 //!
@@ -19,6 +21,8 @@ mod raw;
 mod noise;
 #[path = "drivers/setup.rs"]
 mod setup;
+#[path = "drivers/traces.rs"]
+mod traces;
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -31,6 +35,7 @@ use std::time::{Duration, Instant};
 
 use noise::Noise;
 use pgherd::demo::servers::{Herd, HerdOptions, leashed};
+use pgherd_integration_tests::relay::{Relay, Said};
 use raw::Endpoint;
 use setup::{Setup, Tool};
 
@@ -42,28 +47,36 @@ struct Driver {
     program: &'static str,
     arguments: &'static [&'static str],
     env: &'static [(&'static str, &'static str)],
+    /// The section whose messages are compared: one that says the same from run to run.
+    traced: Option<&'static str>,
 }
 
 const fn driver(name: &'static str, tool: Tool, program: &'static str) -> Driver {
-    Driver { name, tool, program, arguments: &[], env: &[] }
+    Driver { name, tool, program, arguments: &[], env: &[], traced: None }
+}
+
+const fn traced(section: &'static str, driver: Driver) -> Driver {
+    Driver { traced: Some(section), ..driver }
 }
 
 /// The long ones first: two run at a time.
 const DRIVERS: &[Driver] = &[
-    driver("jdbc", Tool::Java, "java/Tour.java"),
+    traced("transactions", driver("jdbc", Tool::Java, "java/Tour.java")),
     driver("pgbench", Tool::Shell, "shell/pgbench.sh"),
     driver("asyncpg", Tool::Python, "python/asyncpg_tour.py"),
-    driver("psycopg", Tool::Python, "python/psycopg_tour.py"),
+    traced("transactions", driver("psycopg", Tool::Python, "python/psycopg_tour.py")),
     Driver {
         env: &[("PSYCOPG_IMPL", "python")],
         ..driver("psycopg_python", Tool::Python, "python/psycopg_tour.py")
     },
-    driver("pg", Tool::Node, "node/pg_tour.js"),
+    traced("transactions", driver("pg", Tool::Node, "node/pg_tour.js")),
     driver("postgres_js", Tool::Node, "node/postgres_tour.js"),
     driver("django", Tool::Python, "python/django_tour.py"),
     Driver { arguments: &["bind"], ..driver("django_bind", Tool::Python, "python/django_tour.py") },
     driver("sqlalchemy", Tool::Python, "python/sqlalchemy_tour.py"),
+    traced("transactions", driver("tokio_postgres", Tool::Rust, env!("CARGO_BIN_EXE_tokio_postgres_tour"))),
     driver("psql", Tool::Shell, "shell/psql.sh"),
+    traced("", driver("traced", Tool::Shell, "shell/traced.sh")),
     driver("pg_dump", Tool::Shell, "shell/pg_dump.sh"),
 ];
 
@@ -124,8 +137,30 @@ checkout_timeout = "30s"
         Self { herd, endpoint }
     }
 
+    fn port(&self, pooled: bool) -> u16 {
+        if pooled { self.endpoint.port } else { self.herd.port(0) }
+    }
+
     /// Runs the program in an empty database; what it printed, and how it ended.
     fn run(&self, driver: &Driver, setup: &Setup, pooled: bool) -> String {
+        self.run_on(self.port(pooled), driver, setup, pooled, None)
+    }
+
+    /// One section of it; what was said.
+    fn trace(&self, driver: &Driver, section: &str, setup: &Setup, pooled: bool) -> Vec<Vec<Said>> {
+        let relay = Relay::start(self.port(pooled));
+        self.run_on(relay.port, driver, setup, pooled, Some(section));
+        relay.take()
+    }
+
+    fn run_on(
+        &self,
+        port: u16,
+        driver: &Driver,
+        setup: &Setup,
+        pooled: bool,
+        section: Option<&str>,
+    ) -> String {
         let name = driver.name;
         for sql in [
             format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
@@ -133,9 +168,8 @@ checkout_timeout = "30s"
         ] {
             self.herd.psql(0, &sql).expect("a database of its own");
         }
-        let port = if pooled { self.endpoint.port } else { self.herd.port(0) };
-        let noise = pooled.then(|| Noise::start(port, name, &self.herd.options().app_password));
-        let folder = setup.folder("output");
+        let noise = pooled.then(|| Noise::start(self.endpoint.port, name, &self.herd.options().app_password));
+        let folder = setup.folder(if section.is_some() { "output/traced" } else { "output" });
         let file = folder.join(format!("{name}.{}", if pooled { "pgherd" } else { "direct" }));
         let output = File::create(&file).expect("the output's file can be written");
 
@@ -151,6 +185,9 @@ checkout_timeout = "30s"
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
         command.args(arguments).args(driver.arguments).envs(driver.env.iter().copied());
+        if let Some(section) = section {
+            command.env("ONLY", section);
+        }
         command.env("PGHOST", "127.0.0.1").env("PGPORT", port.to_string()).env("PGUSER", "app");
         command.env("PGPASSWORD", &self.herd.options().app_password).env("PGDATABASE", name);
         command.env("PATH", path).env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
@@ -235,15 +272,26 @@ fn every_driver_prints_what_it_prints_on_a_direct_connection() {
                             let started = Instant::now();
                             let direct = stage.run(driver, &setup, false);
                             let pooled = stage.run(driver, &setup, true);
-                            let took = started.elapsed().as_secs_f32();
-                            let verdict = match difference(name, &direct, &pooled) {
-                                None => format!("{} lines agree", direct.lines().count()),
+                            let mut verdict = format!("{} lines agree", direct.lines().count());
+                            let mut different = difference(name, &direct, &pooled);
+                            // The whole program shows what a trace of it would.
+                            if let (Some(section), None) = (driver.traced, &different) {
+                                let direct = stage.trace(driver, section, &setup, false);
+                                let pooled = stage.trace(driver, section, &setup, true);
+                                match traces::compare(name, &direct, &pooled) {
+                                    Ok(count) => verdict += &format!(", {count} messages too"),
+                                    Err(text) => different = Some(text),
+                                }
+                            }
+                            let verdict = match different {
+                                None => verdict,
                                 Some(text) => {
                                     *wrong.lock().expect("nobody panics with it") +=
                                         &format!("== {name}\n{text}");
                                     "DIFFERENT".into()
                                 }
                             };
+                            let took = started.elapsed().as_secs_f32();
                             format!("{name} ({version}): {verdict}, {took:.1} s")
                         }
                     };

@@ -14,6 +14,8 @@ mod limits;
 mod metrics;
 #[path = "operating/pgbouncer.rs"]
 mod pgbouncer;
+#[path = "operating/pinned.rs"]
+mod pinned;
 #[path = "operating/reload.rs"]
 mod reload;
 #[path = "operating/stop.rs"]

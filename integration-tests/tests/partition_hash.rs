@@ -14,6 +14,7 @@ use pgherd_router::combine::Aggregator;
 use pgherd_router::copy::{Splitter, Target};
 use pgherd_router::hash::{slot, slot_sql};
 use pgherd_router::plan::{Aggregate, CopyFormat, CopyRows};
+use pgherd_router::rule::Rule;
 use pgherd_router::topology::{Distribution, SLOTS, ShardId};
 use pgherd_router::value::{KeyValue, ValueError, oid};
 use rand::rngs::StdRng;
@@ -707,7 +708,8 @@ async fn a_copy_stream_is_cut_into_the_rows_and_keys_that_the_server_reads() {
     let distribution = Distribution {
         name: "d".into(),
         types: vec![KeyType::Text],
-        owners: (0..SLOTS as u16).map(ShardId).collect(),
+        rule: std::sync::Arc::new(Rule::hash((0..SLOTS as u16).map(ShardId).collect()).unwrap()),
+        shown: Default::default(),
     };
     let pieces =
         ["a", "b", "1", "7", "x4", ",", ",", "\t", "\t", "\"", "\"", "\\", "\\", "\\.", "\\N", "\n\\.\n"];
@@ -774,7 +776,7 @@ async fn a_copy_stream_is_cut_into_the_rows_and_keys_that_the_server_reads() {
                     let rows = client.query("SELECT k FROM c ORDER BY at", &[]).await.unwrap();
                     let expected: Vec<u16> = rows
                         .iter()
-                        .map(|row| slot(&[KeyValue::Text(row.get::<_, &str>(0).as_bytes())]))
+                        .map(|row| slot(&[KeyValue::Text(row.get::<_, &str>(0).as_bytes().into())]))
                         .collect();
                     let slots: Vec<u16> = targets.iter().map(|(slot, _)| *slot).collect();
                     assert_eq!(slots, expected, "{}", context());

@@ -20,6 +20,8 @@ mod extended;
 mod isolation;
 #[path = "protocol/large.rs"]
 mod large;
+#[path = "protocol/listen.rs"]
+mod listen;
 #[path = "protocol/modes.rs"]
 mod modes;
 #[path = "protocol/pool.rs"]
@@ -58,7 +60,7 @@ pub fn stage() -> &'static Stage {
     static STAGE: OnceLock<Stage> = OnceLock::new();
     STAGE.get_or_init(|| {
         let herd = Herd::start(5, HerdOptions::default()).expect("a herd of PostgreSQL servers");
-        for database in ["direct", "plain", DRIPPING] {
+        for database in ["direct", "plain", "lost", DRIPPING] {
             herd.psql(PLAIN, &format!("CREATE DATABASE {database} OWNER app")).expect("a database");
         }
         let port = raw::free_port();
@@ -98,12 +100,18 @@ checkout_timeout = "10s"
         ("waiting", "transaction", 1, "20s"),
         ("brief", "transaction", 1, "400ms"),
         ("load", "transaction", 3, "20s"),
+        ("hearing", "transaction", 1, "20s"),
+        ("hearing_lost", "transaction", 2, "20s"),
         ("session", "session", 1, "20s"),
         ("statement", "statement", 1, "20s"),
         (DRIPPING, "transaction", 4, "10s"),
     ] {
-        let (server, served) =
-            if name == DRIPPING { (dripping, DRIPPING) } else { (herd.port(PLAIN), "plain") };
+        let (server, served) = match name {
+            DRIPPING => (dripping, DRIPPING),
+            // Where a test ends connections by what they are there for.
+            "hearing_lost" => (herd.port(PLAIN), "lost"),
+            _ => (herd.port(PLAIN), "plain"),
+        };
         text += &format!(
             r#"
 [databases.{name}.pool]

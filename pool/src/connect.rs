@@ -89,9 +89,21 @@ pub struct Login {
 /// # Cancel safety
 /// Safe. A login that is dropped closes its socket.
 pub async fn login(target: &Target, connect_timeout: Duration) -> Result<Login, ConnectError> {
+    login_with(target, &[], connect_timeout).await
+}
+
+/// [`login`] with more parameters in the startup packet. A later one of the same name wins, in PostgreSQL.
+///
+/// # Cancel safety
+/// Safe, as [`login`].
+pub async fn login_with(
+    target: &Target,
+    more: &[(&str, &str)],
+    connect_timeout: Duration,
+) -> Result<Login, ConnectError> {
     let deadline = Instant::now() + connect_timeout;
     // Boxed: whoever awaits this is small without the buffers and states of a login.
-    let attempt = Box::pin(attempts(target, deadline));
+    let attempt = Box::pin(attempts(target, more, deadline));
     match tokio::time::timeout_at(deadline, attempt).await {
         Ok(outcome) => outcome,
         Err(_) => Err(ConnectError::TimedOut { after: connect_timeout }),
@@ -119,7 +131,7 @@ enum Way {
 }
 
 /// Tries what the configuration leaves open: the way, and while a password is being replaced, the password.
-async fn attempts(target: &Target, deadline: Instant) -> Result<Login, ConnectError> {
+async fn attempts(target: &Target, more: &[(&str, &str)], deadline: Instant) -> Result<Login, ConnectError> {
     let ways: &[Way] = match target.tls.settings().mode {
         SslMode::Disable => &[Way::Plain],
         SslMode::Allow => &[Way::Plain, Way::Tls],
@@ -135,7 +147,7 @@ async fn attempts(target: &Target, deadline: Instant) -> Result<Login, ConnectEr
         let (was_tls, outcome) = match opened {
             Ok(opened) => {
                 let was_tls = opened.stream.tls().is_some();
-                (was_tls, handshake(opened, target, candidate.map(|(_, credential)| credential)).await)
+                (was_tls, handshake(opened, target, more, candidate.map(|(_, credential)| credential)).await)
             }
             Err(error) => (true, Err(error)),
         };
@@ -349,6 +361,7 @@ struct Applicant<'a> {
 async fn handshake(
     opened: Opened,
     target: &Target,
+    more: &[(&str, &str)],
     credential: Option<&Credential>,
 ) -> Result<Login, ConnectError> {
     let Opened { stream, address } = opened;
@@ -363,7 +376,7 @@ async fn handshake(
         end_point: stream.tls().and_then(|tls| wire_tls::end_point(tls.peer_certificate()?)),
     };
     let mut reader = Reader { stream, buf: Vec::with_capacity(2048), at: 0, total: 0 };
-    reader.write(&startup(target)?).await?;
+    reader.write(&startup(target, more)?).await?;
 
     let mut step = Step::Asked;
     let mut parameters = Parameters::default();
@@ -421,7 +434,7 @@ pub(crate) fn read_parameter(body: &[u8], parameters: &mut Parameters) -> Option
     parameters.set(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value)).ok()
 }
 
-fn startup(target: &Target) -> Result<Vec<u8>, ConnectError> {
+fn startup(target: &Target, more: &[(&str, &str)]) -> Result<Vec<u8>, ConnectError> {
     let settings = [
         ("user", target.user.as_str()),
         ("database", target.dbname.as_str()),
@@ -431,7 +444,7 @@ fn startup(target: &Target) -> Result<Vec<u8>, ConnectError> {
     ];
     let mut packet = vec![0; 4];
     packet.extend_from_slice(&PROTOCOL_3_0.to_be_bytes());
-    for (name, value) in settings {
+    for (name, value) in settings.iter().chain(more).copied() {
         // A NUL would end the value early and start a setting of its own.
         if value.contains('\0') {
             return Err(ConnectError::Authentication { why: "a name contains a NUL" });

@@ -11,6 +11,8 @@ use pgherd_wire::message::Report;
 pub enum CheckoutError {
     /// All places were taken for as long as this client may wait.
     TimedOut { after: Duration },
+    /// All places that several pools share were taken for as long as this client may wait.
+    Capped { after: Duration, whose: String, limit: usize },
     /// So many wait already that this client was not even queued.
     TooManyWaiting { limit: usize },
     /// No connection could be opened, for a reason that waiting does not mend, or for as long as this client may wait.
@@ -95,6 +97,15 @@ impl CheckoutError {
             Self::TimedOut { after } => Report::error("53300", "timed out waiting for a server connection")
                 .detail(format!("No server connection became free within {after:?} (checkout_timeout)."))
                 .hint("Retry, shorten transactions, or raise \"size\" or \"checkout_timeout\" of the pool."),
+            Self::Capped { after, whose, limit } => Report::error(
+                "53300",
+                "timed out waiting for a server connection",
+            )
+            .detail(format!(
+                "{whose} has {limit} server connections in use (max_connections), and none became free \
+                         within {after:?} (checkout_timeout)."
+            ))
+            .hint("Retry, shorten transactions, or raise \"max_connections\"."),
             Self::TooManyWaiting { limit } => {
                 Report::error("53300", "too many clients are waiting for a server connection")
                     .detail(format!("{limit} clients wait already (waiting_max)."))
@@ -138,6 +149,9 @@ impl fmt::Display for CheckoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TimedOut { after } => write!(f, "no server connection became free within {after:?}"),
+            Self::Capped { after, whose, limit } => {
+                write!(f, "none of the {limit} server connections of {whose} became free within {after:?}")
+            }
             Self::TooManyWaiting { limit } => write!(f, "{limit} clients wait already"),
             Self::Connect(error) => error.fmt(f),
             Self::GateTimedOut { after, limit } => {
@@ -164,10 +178,16 @@ mod tests {
         let kind = io::ErrorKind::ConnectionRefused;
         let hba =
             "no pg_hba.conf entry for host \"10.0.0.5\", user \"app\", database \"shop\", no encryption";
-        let cases: [(&str, CheckoutError, &str, &str); 11] = [
+        let cases: [(&str, CheckoutError, &str, &str); 12] = [
             (
                 "full",
                 CheckoutError::TimedOut { after: second },
+                "53300",
+                "timed out waiting for a server connection",
+            ),
+            (
+                "a bound of several pools",
+                CheckoutError::Capped { after: second, whose: "database \"shop\"".into(), limit: 3 },
                 "53300",
                 "timed out waiting for a server connection",
             ),

@@ -4,6 +4,9 @@
 //! most as many passes as the smallest pool has connections, whoever has a pass finds, in every pool,
 //! a connection that is free or is held by a transaction on one server only, which ends by itself.
 //!
+//! Pools that share a bound (`cap`) need a gate for it as well, which stands behind theirs: a pass is one of both. Nobody who
+//! waits for the outer one is waited for by somebody who has it, for all take them in this order.
+//!
 //! The queue is tokio's semaphore: FIFO over all workers, and a waiter that is dropped passes on what
 //! it was granted.
 
@@ -12,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::error::CheckoutError;
 
@@ -21,30 +25,44 @@ pub struct Gate {
     limit: usize,
     waiting: AtomicUsize,
     waiting_max: usize,
+    outer: Vec<Arc<Gate>>,
 }
 
 /// The right to hold several servers; given back on drop.
+///
+/// Boxed: few clients have one, and each has room for one.
 #[derive(Debug)]
 pub struct Pass {
-    _permit: OwnedSemaphorePermit,
+    _permits: Box<[OwnedSemaphorePermit]>,
 }
 
 impl Gate {
     /// `limit`: at most the size of the smallest pool behind it, or the bound proves nothing.
     pub fn new(limit: usize, waiting_max: usize) -> Arc<Self> {
+        Self::before(Vec::new(), limit, waiting_max)
+    }
+
+    /// A gate with others behind it, which have none behind them.
+    pub fn before(outer: Vec<Arc<Gate>>, limit: usize, waiting_max: usize) -> Arc<Self> {
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             semaphore: Arc::new(Semaphore::new(limit)),
             limit,
             waiting: AtomicUsize::new(0),
             waiting_max,
+            outer,
         })
+    }
+
+    pub fn outer(&self) -> &[Arc<Gate>] {
+        &self.outer
     }
 
     /// A pass, if one is free and nobody waits for it.
     pub fn try_enter(self: &Arc<Self>) -> Option<Pass> {
-        let permit = Arc::clone(&self.semaphore).try_acquire_owned().ok()?;
-        Some(Pass { _permit: permit })
+        let gates = std::iter::once(self).chain(&self.outer);
+        let permits = gates.map(|gate| Arc::clone(&gate.semaphore).try_acquire_owned().ok());
+        Some(Pass { _permits: permits.collect::<Option<_>>()? })
     }
 
     /// Waits for a pass, first come first served.
@@ -55,9 +73,22 @@ impl Gate {
         if let Some(pass) = self.try_enter() {
             return Ok(pass);
         }
+        let deadline = Instant::now() + timeout;
+        let mut permits = Vec::with_capacity(1 + self.outer.len());
+        for gate in std::iter::once(self).chain(&self.outer) {
+            permits.push(gate.permit(deadline, timeout).await?);
+        }
+        Ok(Pass { _permits: permits.into() })
+    }
+
+    async fn permit(
+        &self,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<OwnedSemaphorePermit, CheckoutError> {
         let _waiting = Waiting::register(self)?;
-        match tokio::time::timeout(timeout, Arc::clone(&self.semaphore).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Pass { _permit: permit }),
+        match tokio::time::timeout_at(deadline, Arc::clone(&self.semaphore).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
             // An error only says "closed", and nobody closes it.
             Ok(Err(_)) | Err(_) => Err(CheckoutError::GateTimedOut { after: timeout, limit: self.limit }),
         }
@@ -155,5 +186,21 @@ mod tests {
 
         assert!(gate.try_enter().is_some());
         assert_eq!((gate.inside(), gate.waiting()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_is_one_of_the_gate_behind_as_well() {
+        let shared = Gate::new(1, 10);
+        let [one, two] = [(); 2].map(|()| Gate::before(vec![Arc::clone(&shared)], 5, 10));
+        let inside = one.enter(SECOND).await.unwrap();
+        assert!(two.try_enter().is_none());
+        assert_eq!((two.inside(), shared.inside()), (0, 1), "nothing is kept of a pass that was not had");
+        assert_eq!(
+            two.enter(SECOND).await.unwrap_err(),
+            CheckoutError::GateTimedOut { after: SECOND, limit: 1 }
+        );
+        drop(inside);
+        assert!(two.enter(SECOND).await.is_ok());
+        assert_eq!((one.inside(), two.inside(), shared.inside()), (0, 0, 0));
     }
 }

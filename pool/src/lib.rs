@@ -14,6 +14,7 @@
 //! Start reading at [`Pool::checkout`]; the login is in [`connect`].
 
 mod cancel;
+mod cap;
 pub mod connect;
 mod error;
 mod gate;
@@ -24,6 +25,7 @@ mod server;
 pub mod tls;
 
 pub use cancel::{Cancel, CancelHandle};
+pub use cap::{Cap, GIVE_UP_AFTER};
 pub use connect::Target;
 pub use error::{CheckoutError, ConnectError};
 pub use gate::{Gate, Pass};

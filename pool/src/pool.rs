@@ -20,13 +20,15 @@
 //! Locks: `shared`, then one idle list; never the other way, and never while a [`Server`] is dropped
 //! (a drop takes `shared`).
 //!
+//! A pool may share bounds with others: see `cap`.
+//!
 //! Limits: `size` places, `waiting_max` waiters; while a server cannot be reached, one attempt at a time,
 //! [`BACKOFF_MIN`] to [`BACKOFF_MAX`] apart.
 //!
 //! Start reading at [`Pool::checkout`].
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -37,6 +39,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::cancel::{CancelHandle, Revoked, Trace};
+use crate::cap::{Cap, Member, Taken};
 use crate::connect::{self, Target};
 use crate::error::{CheckoutError, ConnectError};
 use crate::lock;
@@ -52,6 +55,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// A server under cancellation is held back at most this long; then it is closed.
 const PARKED_MAX: Duration = Duration::from_secs(15);
+
+/// Another pool takes this one's place.
+const RETIRED: u8 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -117,7 +123,9 @@ pub struct Pool<S> {
     waiting: AtomicUsize,
     /// Connections of an earlier generation are closed when they come back.
     generation: AtomicU32,
-    retired: AtomicBool,
+    /// [`RETIRED`], and a bit for each of the caps that presses.
+    flags: Arc<AtomicU8>,
+    caps: Arc<[Arc<Cap>]>,
     held: AtomicBool,
     /// Whether `shared.failing` is set, for those who only want to know that.
     unreachable: AtomicBool,
@@ -232,16 +240,22 @@ pub struct Status {
 impl<S: Default + Send + 'static> Pool<S> {
     /// Opens nothing yet.
     pub fn new(target: Target, limits: Limits, workers: usize) -> Arc<Self> {
+        Self::under(Vec::new(), target, limits, workers)
+    }
+
+    /// A pool whose connections count in `caps` as well, of which there are few.
+    pub fn under(caps: Vec<Arc<Cap>>, target: Target, limits: Limits, workers: usize) -> Arc<Self> {
         let local = |_| Local { idle: Mutex::new(Idle { servers: VecDeque::new(), lent_total: 0 }) };
         let workplace = |_| Workplace { queue: VecDeque::new(), handle: None, opening: 0 };
-        Arc::new(Self {
+        let pool = Arc::new(Self {
             number: NEXT_POOL.fetch_add(1, Ordering::Relaxed),
             target,
             limits: ArcSwap::from_pointee(Limits { size: limits.size.max(1), ..limits }),
             locals: (0..workers).map(local).collect(),
             waiting: AtomicUsize::new(0),
             generation: AtomicU32::new(0),
-            retired: AtomicBool::new(false),
+            flags: Arc::default(),
+            caps: caps.into(),
             held: AtomicBool::new(false),
             unreachable: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
@@ -257,7 +271,11 @@ impl<S: Default + Send + 'static> Pool<S> {
                 totals: Totals::default(),
                 listed: BTreeMap::new(),
             }),
-        })
+        });
+        for (index, cap) in pool.caps.iter().enumerate() {
+            cap.join(&pool.flags, RETIRED << (index + 1), Arc::downgrade(&pool) as Weak<dyn Member>);
+        }
+        pool
     }
 
     /// Lends a connection on the calling worker's runtime: an own idle one, else that of another worker, else a new
@@ -353,6 +371,9 @@ impl<S: Default + Send + 'static> Pool<S> {
         if limits.reserve > 0 && self.waiting.load(Ordering::Relaxed) > 0 {
             self.open_for_waiters();
         }
+        if !self.keeps_freely() {
+            self.caps.iter().for_each(|cap| cap.serve());
+        }
     }
 
     /// Whether connections are kept open for nobody yet.
@@ -372,9 +393,13 @@ impl<S: Default + Send + 'static> Pool<S> {
             shared.workers[worker].handle = Some(runtime.clone());
         }
         let limits = self.limits.load();
-        if let Some(mut opening) = self.take_place(&limits, Some(worker)) {
-            opening.1.for_keeping = true;
-            runtime.spawn(opening.1.run());
+        match self.take_place(&limits, Some(worker)) {
+            Ok(Some((_, mut opening))) => {
+                opening.for_keeping = true;
+                runtime.spawn(opening.run());
+            }
+            Ok(None) => {}
+            Err(_) => self.caps.iter().for_each(|cap| cap.serve()),
         }
     }
 
@@ -414,7 +439,7 @@ impl<S: Default + Send + 'static> Pool<S> {
 
     /// Another pool takes this one's place: still serves whoever waits here or asks, but keeps nothing idle.
     pub fn retire(&self) {
-        self.retired.store(true, Ordering::SeqCst);
+        self.flags.fetch_or(RETIRED, Ordering::SeqCst);
         self.close_idle();
     }
 
@@ -491,8 +516,10 @@ impl<S: Default + Send + 'static> Pool<S> {
         loop {
             let server = match self.ask(worker, since, &mut seniority)? {
                 Asked::Lent(server) => server,
-                Asked::Queued(mut waiting) => {
-                    self.open_for_waiters();
+                Asked::Queued(mut waiting, opens) => {
+                    if opens {
+                        self.open_for_waiters();
+                    }
                     match tokio::time::timeout_at(deadline, &mut waiting.offer).await {
                         Ok(Ok(offer)) => {
                             waiting.left = true;
@@ -555,7 +582,8 @@ impl<S: Default + Send + 'static> Pool<S> {
         });
         let (offer, receiver) = oneshot::channel();
         shared.enqueue(worker, Waiter { seniority, since, offer });
-        Ok(Asked::Queued(Waiting { pool: self, worker, seniority, offer: receiver, left: false }))
+        let opens = shared.may_open(&limits);
+        Ok(Asked::Queued(Waiting { pool: self, worker, seniority, offer: receiver, left: false }, opens))
     }
 
     /// The own worker's warmest idle connection, or another worker's coldest.
@@ -576,10 +604,13 @@ impl<S: Default + Send + 'static> Pool<S> {
         }
         {
             let mut idle = lock(&self.locals[worker].idle);
-            if self.waiting.load(Ordering::SeqCst) == 0 && !self.is_retired() {
+            if self.waiting.load(Ordering::SeqCst) == 0 && self.keeps_freely() {
                 idle.servers.push_back(server);
                 return;
             }
+        }
+        if self.gives_way() {
+            return server.terminate();
         }
         let limits = self.limits.load();
         if !limits.lifetime.is_zero() && server.opened.elapsed() >= limits.lifetime {
@@ -604,6 +635,10 @@ impl<S: Default + Send + 'static> Pool<S> {
                             break;
                         }
                         idle.servers.push_back(server);
+                        drop(idle);
+                        drop(shared);
+                        // Somebody may have come to want it since it was asked.
+                        self.caps.iter().for_each(|cap| cap.serve());
                         return;
                     }
                 }
@@ -620,7 +655,24 @@ impl<S: Default + Send + 'static> Pool<S> {
     /// To be asked under the lock of an idle list: whoever says no there has its connection on the list before
     /// [`Self::retire`] empties it.
     fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::SeqCst)
+        self.flags.load(Ordering::SeqCst) & RETIRED != 0
+    }
+
+    /// As [`Self::is_retired`]: whoever finds nothing here keeps a connection that somebody then looks for.
+    fn keeps_freely(&self) -> bool {
+        self.flags.load(Ordering::SeqCst) == 0
+    }
+
+    /// Whether a connection that came back must go, for the sake of another pool.
+    fn gives_way(&self) -> bool {
+        if self.flags.load(Ordering::SeqCst) & !RETIRED == 0 {
+            return false;
+        }
+        let own = {
+            let shared = lock(&self.shared);
+            shared.workers.iter().filter_map(|w| w.queue.front()).map(|w| w.since).min()
+        };
+        self.caps.iter().any(|cap| cap.claims(self.number, own))
     }
 
     /// Holds a server back until no cancel can hit it any more.
@@ -650,22 +702,43 @@ impl<S: Default + Send + 'static> Pool<S> {
     /// Starts a task for each connection that should be opened.
     fn open_for_waiters(self: &Arc<Self>) {
         let limits = self.limits.load();
-        while let Some((runtime, opening)) = self.take_place(&limits, None) {
-            // Not under the lock: a runtime that shuts down drops the task here and now.
-            runtime.spawn(opening.run());
+        loop {
+            match self.take_place(&limits, None) {
+                Ok(Some((runtime, opening))) => {
+                    // Not under the lock: a runtime that shuts down drops the task here and now.
+                    runtime.spawn(opening.run());
+                }
+                Ok(None) => return,
+                Err((cap, since)) => {
+                    if let Some(since) = since {
+                        self.caps[cap].want(self.number, since, Arc::downgrade(self) as Weak<dyn Member>);
+                    }
+                    self.caps.iter().for_each(|cap| cap.serve());
+                    return;
+                }
+            }
         }
     }
 
     /// A place for one more connection and the task to open it; `keeper`: the worker that wants it, else whoever waits.
-    fn take_place(self: &Arc<Self>, limits: &Limits, keeper: Option<usize>) -> Option<(Handle, Opening<S>)> {
+    ///
+    /// # Errors
+    /// The cap that has no room, and since when a client has waited.
+    fn take_place(
+        self: &Arc<Self>,
+        limits: &Limits,
+        keeper: Option<usize>,
+    ) -> Result<Option<(Handle, Opening<S>)>, (usize, Option<Instant>)> {
         let mut shared = lock(&self.shared);
         if !shared.may_open(limits) {
-            return None;
+            return Ok(None);
         }
-        let (worker, runtime) = match keeper {
-            Some(worker) => (worker, shared.workers[worker].handle.clone()?),
-            None => shared.worker_in_need()?,
+        let found = match keeper {
+            Some(worker) => shared.workers[worker].handle.clone().map(|handle| (worker, handle, None)),
+            None => shared.worker_in_need().map(|(worker, handle, since)| (worker, handle, Some(since))),
         };
+        let Some((worker, runtime, since)) = found else { return Ok(None) };
+        let taken = Taken::new(&self.caps, self.number, since).map_err(|cap| (cap, since))?;
         shared.open += 1;
         shared.opening += 1;
         shared.workers[worker].opening += 1;
@@ -674,9 +747,12 @@ impl<S: Default + Send + 'static> Pool<S> {
         if let Some(failing) = &mut shared.failing {
             failing.prober = Some(id);
         }
-        let place = Place::new(self.number, Arc::downgrade(self) as Weak<dyn Places>);
+        let place = Place::new(self.number, Arc::downgrade(self) as Weak<dyn Places>, taken);
         let pool = Arc::clone(self);
-        Some((runtime, Opening { id, pool, worker, started: false, for_keeping: false, place: Some(place) }))
+        Ok(Some((
+            runtime,
+            Opening { id, pool, worker, started: false, for_keeping: false, place: Some(place) },
+        )))
     }
 
     fn note_waited(&self, since: Instant) {
@@ -691,19 +767,52 @@ impl<S: Default + Send + 'static> Pool<S> {
         match &shared.failing {
             // The reason why there was nothing to lend says more than that there was nothing.
             Some(failing) => CheckoutError::Connect(failing.last.clone()),
-            None => CheckoutError::TimedOut { after: self.limits.load().checkout_timeout },
+            None => {
+                let limits = self.limits.load();
+                let after = limits.checkout_timeout;
+                let full = self.caps.iter().find(|cap| cap.is_full());
+                match full.filter(|_| shared.open < limits.size) {
+                    Some(cap) => {
+                        CheckoutError::Capped { after, whose: cap.whose().to_owned(), limit: cap.limit() }
+                    }
+                    None => CheckoutError::TimedOut { after },
+                }
+            }
         }
     }
 }
 
 impl<S: Default + Send + 'static> Places for Pool<S> {
-    fn free_place(self: Arc<Self>, server: u64) {
+    fn free_place(self: Arc<Self>, server: u64, taken: Option<Taken>) {
         {
             let mut shared = lock(&self.shared);
             shared.open -= 1;
             shared.listed.remove(&server);
         }
+        // Before the own clients: whoever has waited longest comes first.
+        drop(taken);
         self.open_for_waiters();
+    }
+}
+
+impl<S: Default + Send + 'static> Member for Pool<S> {
+    fn needs_since(&self) -> Option<Instant> {
+        let limits = self.limits.load();
+        let shared = lock(&self.shared);
+        shared.may_open(&limits).then(|| shared.worker_in_need().map(|(_, _, since)| since))?
+    }
+
+    fn take_places(self: Arc<Self>) {
+        self.open_for_waiters();
+    }
+
+    fn idle(&self) -> usize {
+        self.locals.iter().map(|local| lock(&local.idle).servers.len()).sum()
+    }
+
+    fn close_one(&self) -> bool {
+        let coldest = self.locals.iter().find_map(|local| lock(&local.idle).servers.pop_front());
+        coldest.map(Server::terminate).is_some()
     }
 }
 
@@ -721,15 +830,15 @@ impl<S> Shared<S> {
     }
 
     /// The worker whose first waiter nobody opens a connection for, and who waits longest.
-    fn worker_in_need(&self) -> Option<(usize, Handle)> {
+    fn worker_in_need(&self) -> Option<(usize, Handle, Instant)> {
         if self.queued <= self.opening {
             return None;
         }
         let in_need = self.workers.iter().enumerate().filter(|(_, w)| w.queue.len() > w.opening);
-        let (worker, handle, _) = in_need
-            .filter_map(|(n, w)| Some((n, w.handle.as_ref()?, w.queue.get(w.opening)?.seniority)))
-            .min_by_key(|&(_, _, seniority)| seniority)?;
-        Some((worker, handle.clone()))
+        let (worker, handle, waiter) = in_need
+            .filter_map(|(n, w)| Some((n, w.handle.as_ref()?, w.queue.get(w.opening)?)))
+            .min_by_key(|(_, _, waiter)| waiter.seniority)?;
+        Some((worker, handle.clone(), waiter.since))
     }
 
     fn enqueue(&mut self, worker: usize, waiter: Waiter<S>) {
@@ -776,7 +885,8 @@ impl<S> Shared<S> {
 
 enum Asked<'a, S: Default + Send + 'static> {
     Lent(Box<Server<S>>),
-    Queued(Waiting<'a, S>),
+    /// `true`: another connection may be opened.
+    Queued(Waiting<'a, S>, bool),
 }
 
 /// A place in the queue; given up on drop.
@@ -856,7 +966,7 @@ impl<S: Default + Send + 'static> Opening<S> {
 
     /// Waits for the right to make an attempt. Returns the seniority of the latest client so far; `None` when somebody
     /// else has the right, or when nobody waits any more: whoever waited was served by a connection that came back.
-    async fn turn(&self) -> Option<u64> {
+    async fn turn(&mut self) -> Option<u64> {
         let until = {
             let mut shared = lock(&self.pool.shared);
             match &mut shared.failing {
@@ -870,8 +980,22 @@ impl<S: Default + Send + 'static> Opening<S> {
                 }
             }
         };
-        if let Some(until) = until {
+        if let Some(until) = until.filter(|until| *until > Instant::now()) {
+            // A server that is away takes no room from one that is there.
+            if let Some(place) = &mut self.place {
+                place.taken = None;
+            }
             tokio::time::sleep_until(until).await;
+        }
+        let since = {
+            let shared = lock(&self.pool.shared);
+            shared.oldest().and_then(|worker| Some(shared.workers[worker].queue.front()?.since))
+        };
+        if let Some(place) = &mut self.place
+            && place.taken.is_none()
+        {
+            // Without room it ends; its freed place has another one started, or queued for room.
+            place.taken = Some(Taken::new(&self.pool.caps, self.pool.number, since).ok()?);
         }
         let shared = lock(&self.pool.shared);
         (shared.queued > 0 || self.for_keeping).then_some(shared.next_seniority)

@@ -11,6 +11,7 @@ use pgherd_wire::{Header, Stream, frame, message};
 use tokio::time::Instant;
 
 use crate::cancel::CancelHandle;
+use crate::cap::Taken;
 use crate::connect::{Login, read_parameter};
 use crate::parameters::Parameters;
 
@@ -64,6 +65,24 @@ pub struct Listed {
     pub(crate) generation: u32,
 }
 
+impl Listed {
+    /// A connection that is in no pool, and serves somebody.
+    pub fn alone(number: u64, login: &Login) -> Self {
+        Self {
+            id: 0,
+            number,
+            process: login.cancel.process_id(),
+            opened: SystemTime::now(),
+            local: login.stream.local_addr(),
+            peer: login.stream.peer_addr(),
+            tls: login.stream.tls().map_or("", |tls| tls.agreed()),
+            idle: false,
+            stale: false,
+            generation: 0,
+        }
+    }
+}
+
 /// One of the `size` places of a pool; free again on drop.
 pub(crate) struct Place {
     // Weak: the pool owns its idle servers, and these own their places.
@@ -71,17 +90,19 @@ pub(crate) struct Place {
     pool_number: u32,
     /// Of the connection that has it; 0 before there is one.
     pub(crate) server: u64,
+    /// In the bounds that the pool shares with others. `None`: given back for now.
+    pub(crate) taken: Option<Taken>,
 }
 
 /// A pool, seen by what takes up its places.
 pub(crate) trait Places: Send + Sync {
-    fn free_place(self: Arc<Self>, server: u64);
+    fn free_place(self: Arc<Self>, server: u64, taken: Option<Taken>);
 }
 
 impl Place {
     /// For a place that is already counted.
-    pub(crate) fn new(pool_number: u32, pool: Weak<dyn Places>) -> Self {
-        Self { pool, pool_number, server: 0 }
+    pub(crate) fn new(pool_number: u32, pool: Weak<dyn Places>, taken: Taken) -> Self {
+        Self { pool, pool_number, server: 0, taken: Some(taken) }
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -96,7 +117,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.upgrade() {
-            pool.free_place(self.server);
+            pool.free_place(self.server, self.taken.take());
         }
     }
 }
@@ -146,7 +167,12 @@ impl<S> Server<S> {
 
     /// Whether an idle connection may be lent: reads what came in meanwhile, if anything did. Costs no system call
     /// when nothing did.
+    #[inline]
     pub(crate) fn is_fit(&mut self) -> bool {
+        !self.stream.may_read_now() || self.is_fit_with_something_to_read()
+    }
+
+    fn is_fit_with_something_to_read(&mut self) -> bool {
         let stream = &mut self.stream;
         match now(|cx| stream.poll_read_ready(cx)) {
             Poll::Pending => true,

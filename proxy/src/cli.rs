@@ -29,10 +29,14 @@ enum Command {
         /// pgbouncer.ini
         file: PathBuf,
     },
-    /// Check the configuration file: every problem with its line; touches no server
+    /// Check the configuration file: every problem with its line; touches no server unless told to
     Check {
         /// The configuration, TOML
         file: PathBuf,
+        /// Compare it with the servers, too: missing tables, types of keys, constraints and foreign keys that do not fit,
+        /// differences between the shards. Changes nothing
+        #[arg(long)]
+        servers: bool,
     },
     /// Print where a statement would run and how its answer would be put together, without running it
     Explain {
@@ -61,7 +65,7 @@ pub fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Command::Check { file } => match pgherd_config::load(&file) {
+        Command::Check { file, servers } => match pgherd_config::load(&file) {
             Ok(config) => {
                 if let Err(problems) = config.check_files() {
                     eprintln!("{problems}");
@@ -73,7 +77,7 @@ pub fn main() -> ExitCode {
                     file.display(),
                     config.databases.len()
                 );
-                ExitCode::SUCCESS
+                if servers { crate::check::servers(&config) } else { ExitCode::SUCCESS }
             }
             Err(problems) => {
                 eprintln!("{problems}");

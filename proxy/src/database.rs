@@ -18,8 +18,11 @@ use pgherd_wire::scram;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Account;
+use crate::caps::Caps;
+use crate::listening::Hub;
 use crate::session::client::Told;
 use crate::session::link::LinkState;
+use crate::session::settings::Settings;
 use crate::stats::{Stats, Sums};
 
 /// The topology's version where there is nothing to know: of a plain pool always, of a sharded database before its catalog was read.
@@ -48,10 +51,13 @@ pub struct Database {
     schema_version: AtomicU64,
     cluster: ArcSwap<String>,
     requests: mpsc::UnboundedSender<Request>,
+    /// LISTEN for its clients.
+    pub hub: Arc<Hub>,
     ready: watch::Sender<Readiness>,
     /// TLS towards each shard.
     pub connectors: Vec<Arc<Connector>>,
     workers: usize,
+    caps: Arc<Caps>,
     /// For those who only look; `resume` is for those who wait.
     paused: AtomicBool,
     resume: watch::Sender<bool>,
@@ -67,6 +73,13 @@ pub enum Readiness {
     Waiting(String),
 }
 
+/// Startup settings that a server has accepted, and what a client that gives them is told.
+#[derive(Clone)]
+pub struct Accepted {
+    pub settings: Arc<Settings>,
+    pub told: Arc<Told>,
+}
+
 /// One user's pools: one for each shard.
 pub struct UserPools {
     pub user: String,
@@ -80,7 +93,7 @@ pub struct UserPools {
     /// default_transaction_isolation of this user on the servers.
     default_isolation: OnceLock<String>,
     /// Startup settings that a server has accepted, with what it reported for them.
-    accepted: dashmap::DashMap<String, Arc<Told>>,
+    accepted: dashmap::DashMap<String, Accepted>,
     /// For a user that a server was asked for: what it said.
     pub guest: Option<Arc<Account>>,
     /// Set when the configuration changed: sessions go on with these.
@@ -145,15 +158,15 @@ impl UserPools {
         self.default_isolation.get().map(String::as_str)
     }
 
-    pub fn accepted(&self, settings: &str) -> Option<Arc<Told>> {
-        self.accepted.get(settings).map(|t| t.clone())
+    pub fn accepted(&self, settings: &str) -> Option<Accepted> {
+        self.accepted.get(settings).map(|accepted| accepted.clone())
     }
 
-    pub fn accept(&self, settings: String, told: Arc<Told>) {
+    pub fn accept(&self, settings: String, accepted: Accepted) {
         if self.accepted.len() >= ACCEPTED_MAX {
             self.accepted.clear();
         }
-        self.accepted.insert(settings, told);
+        self.accepted.insert(settings, accepted);
     }
 }
 
@@ -166,6 +179,7 @@ impl Database {
         workers: usize,
         requests: mpsc::UnboundedSender<Request>,
         before: Option<&HashMap<String, Arc<UserPools>>>,
+        caps: &Arc<Caps>,
     ) -> Result<Self, String> {
         let sharded = config.shards.len() > 1 || !config.tables.is_empty();
         let connectors = config.shards.iter().map(|shard| {
@@ -173,7 +187,7 @@ impl Database {
             made.map_err(|why| format!("shard \"{}\" of database \"{}\": {why}", shard.name, config.name))
         });
         let connectors = connectors.collect::<Result<Vec<_>, _>>()?;
-        let pools = make_pools(config, users, workers, &connectors, before.unwrap_or(&HashMap::new()))?;
+        let pools = make_pools(config, users, workers, &connectors, before.unwrap_or(&HashMap::new()), caps)?;
         let topology = Topology {
             database: config.name.clone(),
             shards: config.shards.iter().map(|s| s.name.clone()).collect(),
@@ -196,9 +210,11 @@ impl Database {
             schema_version: AtomicU64::new(0),
             cluster: ArcSwap::from_pointee(String::new()),
             requests,
+            hub: Hub::new(),
             ready: watch::Sender::new(ready),
             connectors,
             workers,
+            caps: caps.clone(),
             paused: AtomicBool::new(false),
             resume: watch::Sender::new(false),
             disabled: AtomicBool::new(false),
@@ -252,6 +268,8 @@ impl Database {
             connectors: &self.connectors,
             before: before.as_ref(),
             guest: Some(account.clone()),
+            caps: &self.caps,
+            max_connections: None,
         }));
         if self.is_paused() {
             made.all().iter().for_each(|pool| pool.hold(true));
@@ -449,6 +467,7 @@ pub fn make_pools(
     workers: usize,
     connectors: &[Arc<Connector>],
     before: &HashMap<String, Arc<UserPools>>,
+    caps: &Caps,
 ) -> Result<HashMap<String, Arc<UserPools>>, String> {
     let mut pools = HashMap::new();
     for user in users {
@@ -464,6 +483,8 @@ pub fn make_pools(
             connectors,
             before: before.get(&user.name),
             guest: None,
+            caps,
+            max_connections: Some(user.max_connections),
         });
         pools.insert(user.name.clone(), Arc::new(made));
     }
@@ -478,6 +499,8 @@ pub fn make_pools(
                 connectors,
                 before: Some(old),
                 guest: Some(guest.clone()),
+                caps,
+                max_connections: None,
             });
             pools.insert(name.clone(), Arc::new(made));
         }
@@ -495,11 +518,16 @@ struct Making<'a> {
     connectors: &'a [Arc<Connector>],
     before: Option<&'a Arc<UserPools>>,
     guest: Option<Arc<Account>>,
+    caps: &'a Caps,
+    /// `None`: that of users who are not in the configuration.
+    max_connections: Option<usize>,
 }
 
 fn pools_of(making: Making<'_>) -> UserPools {
-    let Making { config, name, settings, secrets, workers, connectors, before, guest } = making;
-    let shards = config.shards.iter().zip(connectors).map(|(shard, tls)| {
+    let Making { config, name, settings, secrets, workers, connectors, before, guest, caps, max_connections } =
+        making;
+    let bounds = caps.bounds(config, name, max_connections, settings.waiting_max);
+    let shards = config.shards.iter().zip(connectors).zip(bounds.caps).map(|((shard, tls), caps)| {
         let target = Target {
             host: shard.primary.host.clone(),
             port: shard.primary.port,
@@ -512,14 +540,19 @@ fn pools_of(making: Making<'_>) -> UserPools {
             options: String::new(),
         };
         let same = before.and_then(|old| old.shards.iter().find(|pool| *pool.target() == target));
-        same.cloned().unwrap_or_else(|| Pool::new(target, Limits::from(&settings), workers))
+        same.cloned().unwrap_or_else(|| Pool::under(caps, target, Limits::from(&settings), workers))
     });
     let shards: Vec<_> = shards.collect();
     // What servers said when they were asked first holds as long as they are the same.
     let same = before.filter(|old| old.shards.iter().map(Arc::as_ptr).eq(shards.iter().map(Arc::as_ptr)));
     let gate = match same {
-        Some(old) if old.gate.limit() == settings.size as usize => old.gate.clone(),
-        _ => Gate::new(settings.size as usize, settings.waiting_max),
+        Some(old)
+            if old.gate.limit() == settings.size as usize
+                && old.gate.outer().iter().map(Arc::as_ptr).eq(bounds.gates.iter().map(Arc::as_ptr)) =>
+        {
+            old.gate.clone()
+        }
+        _ => Gate::before(bounds.gates, settings.size as usize, settings.waiting_max),
     };
     let default_isolation = OnceLock::new();
     if let Some(level) = same.and_then(|old| old.default_isolation()) {

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgherd_rebalance::placement;
+use pgherd_router::Topology;
 use pgherd_router::plan::{Params, Statement};
 use pgherd_router::planner::Cache;
-use pgherd_router::topology::{Distribution, Facts, SLOTS};
-use pgherd_router::{ShardId, Topology};
+use pgherd_router::topology::{Distribution, Facts};
 use tokio::sync::mpsc;
 
 use crate::control;
@@ -25,10 +26,11 @@ pub fn run(file: &Path, sql: &str) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let caps = crate::caps::Caps::new(&config);
     let mut good = true;
     for database in &config.databases {
         let (requests, inbox) = mpsc::unbounded_channel();
-        let db = match Database::new(database, &[], 1, requests, None) {
+        let db = match Database::new(database, &[], 1, requests, None, &caps) {
             Ok(db) => Arc::new(db),
             Err(why) => {
                 eprintln!("pgherd: {why}");
@@ -102,15 +104,16 @@ fn read_topology(
         }
     }
     eprintln!("(the servers cannot be asked: the placement of a first start, and no column facts)");
-    let weights: Vec<u32> = db.config.shards.iter().map(|s| s.weight).collect();
-    let mut owners = vec![ShardId(0); SLOTS];
-    for range in pgherd_rebalance::assign::initial(&weights) {
-        owners[range.from as usize..=range.to as usize].fill(ShardId(range.shard as u16));
-    }
-    let distributions = db.config.distributions.iter().map(|d| Distribution {
-        name: d.name.clone(),
-        types: d.types.clone(),
-        owners: owners.clone().into_boxed_slice(),
+    let names: Vec<&str> = db.config.shards.iter().map(|shard| shard.name.as_str()).collect();
+    let distributions = db.config.distributions.iter().filter_map(|configured| {
+        let record = placement::wished(configured, &db.config.shards, 0);
+        let (rule, shown) = record.rule(&configured.name, configured, &names).ok()?;
+        Some(Distribution {
+            name: configured.name.clone(),
+            types: configured.types.clone(),
+            rule: Arc::new(rule),
+            shown: shown.into(),
+        })
     });
     Arc::new(Topology {
         distributions: distributions.collect(),

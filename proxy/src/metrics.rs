@@ -23,6 +23,7 @@ use pgherd_pool::Status;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::database::{Database, Readiness, UserPools};
+use crate::pinned::{OfReason, Reason};
 use crate::serve::{Shared, Stop};
 use crate::stats::{self, BUCKETS, Sums};
 
@@ -212,6 +213,23 @@ const OF_USERS: &[(&str, &str, &str, UserValue)] = &[
     ("pgherd_logins_total", "counter", "Clients that have logged in.", |u| u.sums.logins as f64),
 ];
 
+type PinValue = fn(&OfReason) -> f64;
+
+const OF_PINS: &[(&str, &str, &str, PinValue)] = &[
+    (
+        "pgherd_pinned_clients",
+        "gauge",
+        "Clients that keep servers between transactions, by why they began to.",
+        |p| p.now.load(Ordering::Relaxed) as f64,
+    ),
+    ("pgherd_pinned_total", "counter", "Clients that began to keep their servers.", |p| {
+        p.total.load(Ordering::Relaxed) as f64
+    }),
+    ("pgherd_pinned_refused_total", "counter", "Statements refused by pool.pinned_max.", |p| {
+        p.refused.load(Ordering::Relaxed) as f64
+    }),
+];
+
 const OF_POOLS: &[(&str, &str, &str, PoolValue)] = &[
     ("pgherd_server_connections_max", "gauge", "Server connections at most.", |p| p.status.size as f64),
     ("pgherd_waiting_clients", "gauge", "Clients that wait for a server.", |p| p.status.waiting as f64),
@@ -289,10 +307,28 @@ fn render(shared: &Shared) -> String {
             page.sample(name, &[("database", database)], f64::from(u8::from(value(db))));
         }
     }
+    page.family("pgherd_listening_clients", "gauge", "Clients that listen for notifications.");
+    for (database, db) in &databases {
+        let listeners = db.hub.listeners.load(Ordering::Relaxed);
+        page.sample("pgherd_listening_clients", &[("database", database)], listeners as f64);
+    }
     for (name, kind, help, value) in OF_USERS {
         page.family(name, kind, help);
         for of in &users {
             page.sample(name, &[("database", &of.database), ("user", &of.user)], value(of));
+        }
+    }
+    for (name, kind, help, value) in OF_PINS {
+        page.family(name, kind, help);
+        for of in &users {
+            for reason in Reason::ALL {
+                let labels = [
+                    ("database", of.database.as_str()),
+                    ("user", of.user.as_str()),
+                    ("reason", reason.name()),
+                ];
+                page.sample(name, &labels, value(of.pools.stats.pins.of(reason)));
+            }
         }
     }
     page.family(

@@ -76,13 +76,15 @@ pub async fn put_in_force(shared: &Arc<Shared>, config: Config) -> Result<(), St
     for wanted in &config.databases {
         match before.databases.get(&wanted.name) {
             Some(old) if same_shape(&old.config, wanted) => {
-                let pools = make_pools(wanted, &config.users, workers, &old.connectors, &old.users())?;
+                let pools =
+                    make_pools(wanted, &config.users, workers, &old.connectors, &old.users(), &shared.caps)?;
                 made.push(Made::Kept(old.clone(), pools));
             }
             old => {
                 let (requests, inbox) = mpsc::unbounded_channel();
                 let known = old.map(|old| old.users());
-                let database = Database::new(wanted, &config.users, workers, requests, known.as_deref())?;
+                let known = known.as_deref();
+                let database = Database::new(wanted, &config.users, workers, requests, known, &shared.caps)?;
                 let database = Arc::new(database);
                 shared.control.spawn(control::run(database.clone(), inbox));
                 new.push(database.clone());
@@ -151,6 +153,7 @@ pub async fn put_in_force(shared: &Arc<Shared>, config: Config) -> Result<(), St
             tracing::error!(database = %database.name, why, "certificates were not read again");
         }
     }
+    shared.caps.set_limits(&config);
     shared.set_live(Live { config, door, databases });
     if let Some(asker) = &before.door.query {
         asker.retire();

@@ -13,10 +13,13 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use pgherd_config::PoolSettings;
+use pgherd_pool::Listed;
 use pgherd_wire::message::Report;
 
 use crate::cancel::CancelEntry;
 use crate::database::UserPools;
+use crate::pinned;
+use crate::replication::Replication;
 use crate::session::settings::{Settings, Value};
 
 /// Where a client came from, and to which of our addresses. `None`: a unix socket.
@@ -41,6 +44,8 @@ pub enum Phase {
     Running,
     /// Waits for a server.
     Waiting,
+    /// Talks to a walsender of its own, which nobody else looks into.
+    Replicating(Replication),
 }
 
 /// What a client is told to do.
@@ -62,6 +67,10 @@ pub enum Why {
     ClientIdle,
     IdleInTransaction,
     Transaction,
+    /// A connection that listens was lost.
+    NotificationsLost,
+    /// It does not read what it is notified of.
+    NotificationsUnread,
 }
 
 impl Why {
@@ -76,6 +85,17 @@ impl Why {
             Self::IdleInTransaction => {
                 Report::fatal("25P03", "terminating connection due to idle-in-transaction timeout")
                     .detail("The limit is idle_transaction_timeout in pgherd's configuration.")
+            }
+            Self::NotificationsLost => {
+                Report::fatal("57P01", "terminating connection because notifications may have been lost")
+                    .detail(
+                        "The connection to a server that listens for the clients of this database was lost.",
+                    )
+                    .hint("Connect again, LISTEN, and look for what was notified meanwhile.")
+            }
+            Self::NotificationsUnread => {
+                Report::fatal("53400", "terminating connection because too many notifications wait for it")
+                    .detail("They wait while a transaction is open, or while the client does not read.")
             }
             Self::Transaction => Report::fatal("25P04", "terminating connection due to transaction timeout")
                 .detail("The limit is transaction_timeout in pgherd's configuration."),
@@ -97,6 +117,10 @@ pub struct Card {
     /// Number of a server that it holds; 0: none.
     pub server: Cell<u64>,
     pub statements: Cell<u32>,
+    /// It keeps servers between transactions.
+    pub pinned: RefCell<Option<pinned::Shown>>,
+    /// The server of a replication connection.
+    pub walsender: RefCell<Option<Arc<Listed>>>,
     pub cancel: Arc<CancelEntry>,
     order: Cell<Option<Order>>,
     /// Of the client's task.
@@ -168,6 +192,8 @@ impl Card {
             server: self.server.get(),
             statements: self.statements.get(),
             application_name,
+            pinned: self.pinned.borrow().clone(),
+            walsender: self.walsender.borrow().clone(),
         }
     }
 }
@@ -191,6 +217,8 @@ pub struct Entry {
     pub server: u64,
     pub statements: u32,
     pub application_name: String,
+    pub pinned: Option<pinned::Shown>,
+    pub walsender: Option<Arc<Listed>>,
 }
 
 /// The cards of one worker.
@@ -222,6 +250,8 @@ impl Roster {
             xact_since: Cell::new(None),
             server: Cell::new(0),
             statements: Cell::new(0),
+            pinned: RefCell::new(None),
+            walsender: RefCell::new(None),
             cancel,
             order: Cell::new(self.standing.get()),
             waker: RefCell::new(None),
@@ -341,6 +371,13 @@ mod tests {
             ("a short pause", Phase::Holding, 9, Some(99), None),
             ("a long transaction", Phase::Running, 0, Some(100), Some(Overdue::Client(Why::Transaction))),
             ("idle", Phase::Idle, 50, None, Some(Overdue::Client(Why::ClientIdle))),
+            (
+                "replicating is nobody's to limit",
+                Phase::Replicating(Replication::Physical),
+                1_000,
+                None,
+                None,
+            ),
             ("pinned and idle", Phase::Holding, 50, None, Some(Overdue::Client(Why::ClientIdle))),
             ("idle for a while", Phase::Idle, 49, None, None),
         ];
@@ -362,6 +399,7 @@ mod tests {
             waiting_max: 0,
             mode: Default::default(),
             cache_unnamed: true,
+            pinned_max: 1,
             statements_max: 1,
             min_size: 0,
             reserve: 0,

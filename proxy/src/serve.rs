@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use pgherd_config::{Config, Drain};
+use pgherd_router::ShardId;
 use pgherd_wire::Stream;
 use pgherd_wire::frame;
 use pgherd_wire::message::{self, Report};
@@ -21,10 +22,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Door;
 use crate::cancel::{CancelEntry, CancelKeys};
+use crate::caps::Caps;
 use crate::control;
 use crate::database::{Database, UserPools};
 use crate::handshake::{self, Opening, Refused};
 use crate::listen::{self, Listener};
+use crate::replication::{self, Replication};
 use crate::roster::{Card, Ends, Enrolled, Entry, Order, Phase, Why};
 use crate::session::client::Client;
 use crate::session::statements::Ids;
@@ -135,6 +138,7 @@ pub struct Shared {
     /// Where the configuration is read again.
     pub file: PathBuf,
     pub reloading: tokio::sync::Mutex<()>,
+    pub caps: Arc<Caps>,
     /// The control thread's.
     pub control: Handle,
     pub periods: Mutex<Periods>,
@@ -227,11 +231,13 @@ pub fn serve(config: Config, file: &Path, beside: bool) -> Result<(), String> {
 /// As [`serve`].
 pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce()) -> Result<(), String> {
     let door = Arc::new(Door::new(&config)?);
+    let caps = Caps::new(&config);
     let mut databases = HashMap::new();
     let mut controls = Vec::new();
     for database in &config.databases {
         let (requests, inbox) = mpsc::unbounded_channel();
-        let made = Arc::new(Database::new(database, &config.users, config.server.workers, requests, None)?);
+        let made = Database::new(database, &config.users, config.server.workers, requests, None, &caps)?;
+        let made = Arc::new(made);
         controls.push((made.clone(), inbox));
         databases.insert(database.name.clone(), made);
     }
@@ -256,6 +262,7 @@ pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce
         live: ArcSwap::from_pointee(Live { config, door, databases }),
         file: file.to_owned(),
         reloading: tokio::sync::Mutex::default(),
+        caps,
         control: control.handle().clone(),
         periods: Mutex::default(),
         consoles: Mutex::default(),
@@ -310,8 +317,14 @@ pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce
     Ok(())
 }
 
+fn runtime_builder() -> tokio::runtime::Builder {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all();
+    builder
+}
+
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    runtime_builder().build()
 }
 
 /// Returns when the workers were told to end, by a signal or by the console.
@@ -399,7 +412,8 @@ fn run_worker(
     listeners: Vec<Listener>,
     mut inbox: mpsc::UnboundedReceiver<Ask>,
 ) {
-    let runtime = match runtime() {
+    // Not this: a `LocalSet` in a runtime. That is a scheduler in a scheduler: each wait would poll what is below as well.
+    let runtime = match runtime_builder().build_local(Default::default()) {
         Ok(runtime) => runtime,
         Err(e) => {
             tracing::error!(error = %e, "a worker cannot start");
@@ -407,8 +421,7 @@ fn run_worker(
         }
     };
     let worker = Worker::new(id, shared.ids.clone());
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async {
+    runtime.block_on(async {
         for listener in listeners {
             let (shared, worker, stop) = (shared.clone(), worker.clone(), shared.stop.subscribe());
             tokio::task::spawn_local(listen::accept(listener, stop, move |stream, ends| {
@@ -474,7 +487,8 @@ async fn sweep(shared: Arc<Shared>, worker: Rc<Worker>) {
     loop {
         tick.tick().await;
         checks += 1;
-        if checks % TIME_CHECKS == 0 || shared.live.load().has_time_limits() {
+        // Who has no limits is not looked at: there may be many.
+        if shared.live.load().has_time_limits() {
             worker.roster.keep_time();
         }
         if checks % TIME_CHECKS == 0 {
@@ -518,36 +532,35 @@ fn forget_client(shared: &Shared, worker: usize) {
 }
 
 fn start_client(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: Stream, ends: Ends) {
-    let shared = shared.clone();
-    let worker = worker.clone();
+    let counted = Counted(shared.clone(), worker.id);
+    // Boxed, and made out here: its buffers live only as long as the handshake, and the task of a client that was let in keeps
+    // no room for what that began with.
+    let greeting = Box::pin(greet(shared.clone(), worker.clone(), stream, ends));
     tokio::task::spawn_local(async move {
-        let counted = Counted(&shared, worker.id);
-        // Boxed: its buffers live only as long as the handshake.
-        let session = Box::pin(greet(&shared, &worker, stream, ends)).await;
-        if let Some((session, key, enrolled)) = session {
+        let session = greeting.await;
+        if let Some((session, process, enrolled)) = session {
             session.run().await;
-            shared.cancel_keys.remove(key);
+            counted.0.cancel_keys.remove(process);
             drop(enrolled);
         }
         drop(counted);
     });
 }
 
-struct Counted<'a>(&'a Shared, usize);
+struct Counted(Arc<Shared>, usize);
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
-        forget_client(self.0, self.1);
+        forget_client(&self.0, self.1);
     }
 }
 
+/// A session, the number in its cancel key, and its place on the roster.
+type Begun = (Box<Session>, u32, Enrolled);
+
 /// The handshake, in its time. `None`: it did not become a session.
-async fn greet(
-    shared: &Arc<Shared>,
-    worker: &Rc<Worker>,
-    stream: Stream,
-    mut ends: Ends,
-) -> Option<(Session, crate::cancel::CancelKey, Enrolled)> {
+async fn greet(shared: Arc<Shared>, worker: Rc<Worker>, stream: Stream, mut ends: Ends) -> Option<Begun> {
+    let (shared, worker) = (&shared, &worker);
     let live = shared.live();
     let deadline = tokio::time::Instant::now() + live.config.server.login_timeout;
     let opened = handshake::open(stream, live.door.tls.as_ref());
@@ -561,6 +574,10 @@ async fn greet(
                 Ok(Admission::Console { access, mut startup }) => {
                     let entry = console_entry(&startup, ends);
                     Box::pin(crate::console::serve(shared, stream, startup.take_rest(), access, entry)).await;
+                    return None;
+                }
+                Ok(Admission::Replication(kind, shard, admitted)) => {
+                    Box::pin(replicate(shared, worker, stream, ends, admitted, kind, shard)).await;
                     return None;
                 }
                 Ok(Admission::Session(admitted)) => {
@@ -589,6 +606,7 @@ enum Admission {
         startup: handshake::Startup,
     },
     Session(Admitted),
+    Replication(Replication, ShardId, Admitted),
 }
 
 fn console_entry(startup: &handshake::Startup, ends: Ends) -> Entry {
@@ -602,6 +620,8 @@ fn console_entry(startup: &handshake::Startup, ends: Ends) -> Entry {
         since: Instant::now(),
         server: 0,
         statements: 0,
+        pinned: None,
+        walsender: None,
         application_name: startup.get("application_name").unwrap_or_default().to_owned(),
     }
 }
@@ -650,14 +670,14 @@ async fn admit(
         let access = crate::console::access(live, &user, &database).map_err(Refused::Said)?;
         return Ok(Admission::Console { access, startup: authenticated.startup });
     }
-    if let Some(replication) = startup.get("replication")
-        && !matches!(replication, "false" | "off" | "no" | "0")
-    {
-        return Err(Refused::Said(
-            Report::fatal("0A000", "replication connections are not supported yet")
-                .hint("Connect to the server itself."),
-        ));
-    }
+    let replication = startup.get("replication").map_or(Ok(None), Replication::wanted);
+    let replication = replication.map_err(Refused::Said)?;
+    let database = match replication {
+        Some(kind) => {
+            replication::database_of(kind, live, database, &settings::from_startup(startup.parameters()))
+        }
+        None => database,
+    };
     let db = live.databases.get(&database).cloned();
     let db = db.ok_or_else(|| {
         Refused::Said(Report::fatal("3D000", format!("database \"{database}\" does not exist")))
@@ -695,6 +715,13 @@ async fn admit(
             .hint("Set client_encoding to UTF8."),
         ));
     }
+    if let Some(kind) = replication {
+        let shard = replication::server_of(&db, &settings).map_err(Refused::Said)?;
+        let rest = startup.take_rest();
+        let long_keys = startup.spoken_minor() >= 2;
+        let admitted = Admitted { db, pools, settings, rest, long_keys };
+        return Ok(Admission::Replication(kind, shard, admitted));
+    }
     if pools.told().is_none() {
         if db.is_paused() {
             db.resumed().await;
@@ -707,6 +734,36 @@ async fn admit(
     Ok(Admission::Session(Admitted { db, pools, settings, rest, long_keys }))
 }
 
+/// Serves a replication connection to its end.
+async fn replicate(
+    shared: &Arc<Shared>,
+    worker: &Rc<Worker>,
+    mut stream: Stream,
+    ends: Ends,
+    admitted: Admitted,
+    kind: Replication,
+    shard: ShardId,
+) {
+    let Admitted { db, pools, settings, rest, long_keys } = admitted;
+    if db.is_paused() {
+        db.resumed().await;
+    }
+    let cancel = Arc::new(CancelEntry::default());
+    let enrolled = worker.roster.enter(ends, pools.clone(), settings.clone(), cancel.clone());
+    match replication::link(kind, &pools, shard, &settings, &cancel).await {
+        Ok(linked) => {
+            let key = shared.cancel_keys.register(cancel, long_keys);
+            replication::serve(stream, linked, kind, key, &rest, &enrolled.card, worker.id).await;
+            shared.cancel_keys.remove(key.process);
+        }
+        Err(report) => {
+            let mut out = Vec::new();
+            report.write(&mut out);
+            let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
+        }
+    }
+}
+
 /// Whether the user and the database have room for one more client, in PostgreSQL's words. Two who come at once may both
 /// get the last place.
 fn within_limits(live: &Live, db: &Database, user: &str) -> Result<(), Report> {
@@ -716,7 +773,8 @@ fn within_limits(live: &Live, db: &Database, user: &str) -> Result<(), Report> {
         return Err(Report::fatal("53300", format!("too many connections for database \"{}\"", db.name))
             .hint("The limit is max_clients of the database in pgherd's configuration."));
     }
-    let limit = live.config.users.iter().find(|u| u.name == user).map_or(0, |u| u.max_clients);
+    let guests = live.config.server.max_clients_per_user;
+    let limit = live.config.users.iter().find(|u| u.name == user).map_or(guests, |u| u.max_clients);
     if limit > 0 {
         let of_user = live.databases.values().filter_map(|d| d.user(user)).map(|pools| clients(&pools));
         if of_user.sum::<usize>() >= limit {
@@ -795,20 +853,21 @@ async fn begin(
     stream: Stream,
     ends: Ends,
     admitted: Admitted,
-) -> Option<(Session, crate::cancel::CancelKey, Enrolled)> {
+) -> Option<Begun> {
     let Admitted { db, pools, settings, rest, long_keys } = admitted;
     let cancel = Arc::new(CancelEntry::default());
     let told = pools.told()?;
     let mut client = Client::new(stream, told);
     client.preload(&rest);
     let enrolled = worker.roster.enter(ends, pools.clone(), settings.clone(), cancel.clone());
-    let mut session = Session::new(worker.clone(), db, pools, client, settings, enrolled.card.clone());
+    let session = Session::new(worker.clone(), db, pools, client, settings, enrolled.card.clone());
+    let mut session = Box::new(session);
     let timeout = shared.live.load().config.server.login_timeout;
     match tokio::time::timeout(timeout, session.accept_settings()).await {
         Ok(Ok(())) => {
             let key = shared.cancel_keys.register(cancel, long_keys);
             session.welcome(key).await;
-            Some((session, key, enrolled))
+            Some((session, key.process, enrolled))
         }
         Ok(Err(report)) => {
             let mut out = Vec::new();

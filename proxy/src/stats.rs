@@ -8,6 +8,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::pinned::Pins;
+
 /// Buckets of a histogram: the first holds up to 64 us, each next one twice as much, the last everything longer (67 s).
 pub const BUCKETS: usize = 22;
 
@@ -89,11 +91,17 @@ pub struct Stats {
     workers: Box<[Counters]>,
     /// Clients that are connected now.
     pub clients: AtomicUsize,
+    /// Those of them that keep servers for themselves.
+    pub pins: Pins,
 }
 
 impl Stats {
     pub fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| Counters::default()).collect(), clients: AtomicUsize::new(0) }
+        Self {
+            workers: (0..workers).map(|_| Counters::default()).collect(),
+            clients: AtomicUsize::new(0),
+            pins: Pins::default(),
+        }
     }
 
     /// For the worker itself.

@@ -14,6 +14,7 @@ use pgherd_wire::message::ParseBody;
 
 use crate::database::Database;
 use crate::roster::Roster;
+use crate::session::Luggage;
 use crate::session::link::{BLOCK_BYTES, Spare};
 use crate::session::settings::Settings;
 use crate::session::statements::{Ids, Prepared, Statements};
@@ -21,12 +22,16 @@ use crate::session::statements::{Ids, Prepared, Statements};
 /// Blocks kept for the next reader; beyond that they are freed.
 const BLOCKS_MAX: usize = 64;
 
+/// Links and portals that there is room for in what is kept.
+const LUGGAGE_MAX: usize = 64;
+
 pub struct Worker {
     pub id: usize,
     ids: Arc<Ids>,
     blocks: RefCell<Vec<Vec<u8>>>,
     spares: RefCell<Vec<Spare>>,
     scratches: RefCell<Vec<Vec<u8>>>,
+    luggage: RefCell<Vec<Luggage>>,
     statements: RefCell<Statements>,
     templates: RefCell<HashMap<String, planner::Cache, foldhash::fast::RandomState>>,
     pub no_settings: Arc<Settings>,
@@ -43,6 +48,7 @@ impl Worker {
             blocks: RefCell::default(),
             spares: RefCell::default(),
             scratches: RefCell::default(),
+            luggage: RefCell::default(),
             statements: RefCell::default(),
             templates: RefCell::default(),
             no_settings: Arc::default(),
@@ -85,6 +91,18 @@ impl Worker {
         let mut scratches = self.scratches.borrow_mut();
         if scratch.capacity() > 0 && scratch.capacity() <= BLOCK_BYTES && scratches.len() < BLOCKS_MAX {
             scratches.push(scratch);
+        }
+    }
+
+    pub fn take_luggage(&self) -> Luggage {
+        self.luggage.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub fn give_luggage(&self, luggage: Luggage) {
+        let mut kept = self.luggage.borrow_mut();
+        let small = luggage.links.capacity() <= LUGGAGE_MAX && luggage.portals.capacity() <= LUGGAGE_MAX;
+        if small && luggage.links.capacity() > 0 && kept.len() < BLOCKS_MAX {
+            kept.push(luggage);
         }
     }
 

@@ -11,14 +11,16 @@
 //!
 //! Start reading at [`Splitter::push`].
 
+use std::sync::Arc;
+
 use memchr::{memchr, memchr_iter, memchr2, memchr3};
 use pgherd_config::KeyType;
 
-use crate::hash::KeyHash;
 use crate::plan::{CopyFormat, CopyRows};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, no_shard};
+use crate::rule::Rule;
 use crate::topology::{Distribution, ShardId, Topology};
-use crate::value::{KeyValue, ValueError};
+use crate::value::{self, KeyValue, ValueError};
 
 /// PostgreSQL's own bound of a line and of a field (memutils.h, MaxAllocSize).
 const ROW_BYTES_MAX: usize = 1 << 30;
@@ -43,7 +45,8 @@ pub enum Target {
 pub struct Splitter {
     rows: CopyRows,
     types: Vec<KeyType>,
-    owners: Box<[ShardId]>,
+    distribution: String,
+    rule: Arc<Rule>,
     /// Key columns by their place in the row: (position in the row, index in the key), ascending.
     wanted: Vec<(usize, usize)>,
     /// By index in the key: where this row has it.
@@ -121,7 +124,8 @@ impl Splitter {
         Self {
             rows: rows.clone(),
             types: distribution.types.clone(),
-            owners: distribution.owners.clone(),
+            distribution: distribution.name.clone(),
+            rule: Arc::clone(&distribution.rule),
             found: vec![Field::default(); wanted.len()],
             wanted,
             unescaped: Vec::new(),
@@ -484,11 +488,20 @@ impl Splitter {
             // Found with the row's end.
             CopyFormat::Binary => {}
         }
-        let mut hash = KeyHash::default();
+        let rule = Arc::clone(&self.rule);
+        let mut finder = rule.find();
         for key in 0..self.found.len() {
-            hash.add(&self.value(line, key)?);
+            match self.value(line, key)? {
+                Some(value) => finder.add(Some(&value)),
+                None if key == 0 && rule.takes_null() => finder.add(None),
+                None => return Err(self.refuse_null(key)),
+            }
         }
-        Ok(self.owners[usize::from(hash.slot())])
+        finder.shard().ok_or_else(|| {
+            let mut refusal = no_shard(&self.distribution);
+            refusal.detail = Some(place(self.line, self.rows.key.first().copied().unwrap_or_default()));
+            refusal
+        })
     }
 
     /// Notes where the key columns are. `next` gives a field and where the following one begins.
@@ -521,16 +534,17 @@ impl Splitter {
         Ok(())
     }
 
-    /// Reads key column `key` of the row at hand.
-    fn value<'s>(&'s mut self, line: &'s [u8], key: usize) -> Result<KeyValue<'s>, Refusal> {
+    /// Reads key column `key` of the row at hand. `None`: NULL.
+    fn value<'s>(&'s mut self, line: &'s [u8], key: usize) -> Result<Option<KeyValue<'s>>, Refusal> {
         let (field, ty) = (self.found[key], self.types[key]);
         let raw = &line[field.start..field.end];
         if self.rows.format == CopyFormat::Binary {
             if field.flag {
-                return Err(self.refuse_null(key));
+                return Ok(None);
             }
             self.check_kept(key, raw)?;
             return KeyValue::from_binary(ty, self.rows.key_types[key], raw)
+                .map(Some)
                 .map_err(|error| self.refuse_binary(error, key));
         }
 
@@ -539,7 +553,7 @@ impl Splitter {
         let column = self.rows.key[key];
         let text = match self.rows.format {
             // The null string is compared with what was typed, before any escape is read.
-            CopyFormat::Text if raw == null => return Err(self.refuse_null(key)),
+            CopyFormat::Text if raw == null => return Ok(None),
             CopyFormat::Text => match memchr(b'\\', raw) {
                 None => raw,
                 Some(_) => {
@@ -549,7 +563,7 @@ impl Splitter {
             },
             _ if !field.flag && raw == null => {
                 if !self.rows.force_not_null.contains(&column) {
-                    return Err(self.refuse_null(key));
+                    return Ok(None);
                 }
                 raw
             }
@@ -558,14 +572,14 @@ impl Splitter {
                 let CopyRows { delimiter, quote, escape, .. } = self.rows;
                 csv_field(line, field.start, delimiter, quote, escape, Some(&mut self.unescaped));
                 if self.unescaped == null && self.rows.force_null.contains(&column) {
-                    return Err(self.refuse_null(key));
+                    return Ok(None);
                 }
                 &self.unescaped
             }
         };
         self.check_kept(key, text)?;
-        KeyValue::from_text(ty, text).map_err(|error| {
-            let mut refusal = error.refusal(ty, text);
+        KeyValue::from_text(ty, text).map(Some).map_err(|error| {
+            let mut refusal = value::refusal(error, ty, text);
             refusal.detail = Some(place(self.line, column));
             refusal
         })
@@ -756,7 +770,8 @@ mod tests {
         Distribution {
             name: "d".into(),
             types: types.into(),
-            owners: (0..SLOTS as u16).map(ShardId).collect(),
+            rule: Arc::new(Rule::hash((0..SLOTS as u16).map(ShardId).collect()).unwrap()),
+            shown: Default::default(),
         }
     }
 
@@ -1086,7 +1101,7 @@ mod tests {
     fn a_composite_key_is_hashed_in_the_order_of_the_key_not_of_the_columns() {
         let rows = CopyRows { key: vec![2, 0], columns: 3, key_types: vec![25, 20], ..text() };
         let (given, result) = split(&rows, &[KeyType::Text, KeyType::BigInt], [b"7\t-\teu\n".as_slice()]);
-        let expected = slot(&[KeyValue::Text(b"eu"), KeyValue::Integer(7)]);
+        let expected = slot(&[KeyValue::Text(b"eu".as_slice().into()), KeyValue::Integer(7)]);
         assert_eq!(given, [(Target::Shard(ShardId(expected)), b"7\t-\teu\n".to_vec())]);
         assert_eq!(result, Ok(()));
     }

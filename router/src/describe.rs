@@ -26,7 +26,22 @@ pub fn describe(plan: &Plan, topology: &Topology) -> String {
             text
         }
         Plan::Merge(merge) => merged(merge, topology),
-        Plan::Explain(explain) => format!("explain: {}", explain.line),
+        Plan::Explain(shown) => format!("explain: {}", shown.line),
+        Plan::Gather(gather) => {
+            let place = gather.scratch.map_or("any shard", |shard| name(topology, shard));
+            let mut text = format!("gather on {place}");
+            for pull in &gather.pulls {
+                let shards = names(topology, &pull.shards);
+                text.push_str(&format!("\n  {} from {shards}: {}", pull.name, pull.select()));
+                if !pull.params.is_empty() {
+                    let numbers: Vec<String> =
+                        pull.params.iter().map(|number| format!("${}", number + 1)).collect();
+                    text.push_str(&format!("  [{}]", numbers.join(", ")));
+                }
+            }
+            text.push_str(&format!("\n  then {}", gather.sql));
+            text
+        }
         Plan::CopyFrom(copy) => match &copy.rows {
             None => format!("copy every row to {}", names(topology, &copy.shards)),
             Some(rows) => {

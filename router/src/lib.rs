@@ -19,6 +19,7 @@ pub mod order;
 pub mod plan;
 pub mod planner;
 pub mod refusal;
+pub mod rule;
 pub mod topology;
 pub mod value;
 

@@ -54,6 +54,10 @@ pub enum Kind {
     /// refused.
     SetConfig(Vec<(ConfigText, ConfigText)>),
     DiscardAll,
+    /// LISTEN channel
+    Listen(String),
+    /// UNLISTEN channel. `None`: *
+    Unlisten(Option<String>),
     /// PREPARE name [(types)] AS statement. On a plain pool only. `types` with its parentheses, or empty; both in the statement's
     /// own text.
     Prepare {
@@ -131,7 +135,7 @@ pub enum SetStatement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEffect {
     TemporaryTable,
-    /// LISTEN
+    /// A LISTEN that was not understood in full.
     Listen,
     /// DECLARE ... WITH HOLD
     HoldableCursor,
@@ -141,6 +145,12 @@ pub enum SessionEffect {
     SqlPrepare,
     /// currval, lastval: what an earlier nextval of the session left. It pins nothing; in a transaction they are right.
     SequenceValue,
+    /// pg_advisory_unlock, DISCARD TEMP: what lived in the session may be gone. It pins nothing.
+    LetsGo,
+    /// NOTIFY. It pins nothing.
+    Notify,
+    /// pg_listening_channels(): what the session listens to. It pins nothing.
+    ListeningChannels,
     /// LOAD, set_config(..., false), and other functions that change the session
     Other,
 }
@@ -194,9 +204,11 @@ pub enum Plan {
     /// The same text on several shards, which answer with sorted rows (or any, up to a limit): merged into one stream.
     Merge(Merge),
     /// EXPLAIN of a statement that runs on several shards.
-    Explain(Explain),
+    Explain(Shown),
     /// COPY ... FROM STDIN: rows go to their shards; see `copy::Splitter`.
     CopyFrom(CopyPlan),
+    /// Rows are pulled to one shard, which finishes the work.
+    Gather(Box<Gather>),
     /// COPY ... TO STDOUT of every shard, one after the other.
     CopyTo { shards: Vec<ShardId>, format: CopyFormat, header: bool },
 }
@@ -211,8 +223,9 @@ pub struct Each {
     pub first_alone: bool,
 }
 
+/// EXPLAIN of a plan: the plan, and what the shards are asked for their own.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Explain {
+pub struct Shown {
     pub shards: Vec<ShardId>,
     /// What the shards are asked. `None`: its own text.
     pub sql: Option<String>,
@@ -274,6 +287,61 @@ pub struct Part {
     pub sql: String,
     /// Parameters of the original that `sql` uses, renumbered: its $1 is the original's `params[0]` (0-based).
     pub params: Vec<u16>,
+}
+
+/// A statement that PostgreSQL itself answers, on one shard, with the rows that it needs pulled there into temporary tables.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gather {
+    /// Where it runs; `None`: on any shard.
+    pub scratch: Option<ShardId>,
+    pub pulls: Vec<Pull>,
+    /// The statement with temporary tables in the place of sharded ones. Its parameters are the original's.
+    pub sql: String,
+    pub explain: Explain,
+}
+
+/// Whether it is told what would be done, in lines of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Explain {
+    #[default]
+    No,
+    /// Without doing it: nothing is pulled.
+    Plan,
+    Analyze,
+}
+
+/// The rows of one table that a gather needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pull {
+    /// The temporary table, without its schema `pg_temp`.
+    pub name: String,
+    /// Schema and table, quoted.
+    pub table: String,
+    /// Quoted, with commas between them. Never empty.
+    pub columns: String,
+    /// What is asked of a row, in SQL; empty: nothing. Its $1 is the original's `params[0]` (0-based).
+    pub condition: String,
+    pub params: Vec<u16>,
+    /// Ascending.
+    pub shards: Vec<ShardId>,
+    /// Columns of the primary key, quoted, where the statement may depend on it.
+    pub primary_key: Option<String>,
+    /// Its columns have types whose binary form means the same on every server. Otherwise rows travel as text.
+    pub binary: bool,
+    /// It has floating-point columns, which are text in full only with extra_float_digits above 0.
+    pub floats: bool,
+}
+
+impl Pull {
+    /// What a shard is asked for.
+    pub fn select(&self) -> String {
+        let mut sql = format!("SELECT {} FROM {}", self.columns, self.table);
+        if !self.condition.is_empty() {
+            sql.push_str(" WHERE ");
+            sql.push_str(&self.condition);
+        }
+        sql
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -27,3 +27,13 @@ impl Refusal {
         }
     }
 }
+
+/// PostgreSQL's own code for a row that no partition takes.
+pub fn no_shard(distribution: &str) -> Refusal {
+    Refusal {
+        sqlstate: "23514",
+        message: format!("no shard of distribution \"{distribution}\" takes the row"),
+        detail: None,
+        hint: None,
+    }
+}

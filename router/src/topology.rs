@@ -3,8 +3,11 @@
 //! Invariant: built whole, never changed; a new epoch or a new schema is a new `Topology`.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use pgherd_config::KeyType;
+
+use crate::rule::Rule;
 
 /// Index into [`Topology::shards`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,7 +26,7 @@ pub struct Topology {
     pub tables: Vec<Table>,
     pub facts: Facts,
     pub epoch: u64,
-    /// Differs between any two topologies that differ in anything but `owners` and `epoch`: templates are made for one
+    /// Differs between any two topologies that differ in anything but `rule` and `epoch`: templates are made for one
     /// version.
     pub version: u64,
 }
@@ -32,8 +35,18 @@ pub struct Topology {
 pub struct Distribution {
     pub name: String,
     pub types: Vec<KeyType>,
-    /// Owner of each slot; `SLOTS` entries.
-    pub owners: Box<[ShardId]>,
+    pub rule: Arc<Rule>,
+    /// The same for people.
+    pub shown: Arc<[Shown]>,
+}
+
+/// A row of SHOW PLACEMENT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    pub from: String,
+    pub to: String,
+    pub shard: ShardId,
+    pub epoch: u64,
 }
 
 #[derive(Debug, Clone)]

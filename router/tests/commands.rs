@@ -309,7 +309,7 @@ fn ddl_runs_where_its_object_is() {
                 "explain: each of s0, s1, s2, s3: merge by column 1, offset 1, limit 2",
             ),
             ("explain in JSON over all", "EXPLAIN (FORMAT JSON) SELECT * FROM orders", "refused"),
-            ("explain of what is refused", "EXPLAIN SELECT count(*) OVER () FROM orders", "refused"),
+            ("explain of a gather", "EXPLAIN SELECT count(*) OVER () FROM orders", "gather..."),
             ("explain elsewhere", "EXPLAIN VERBOSE SELECT * FROM notes", first),
             ("explain a user's function", "EXPLAIN ANALYZE SELECT refund(1)", "refused"),
             ("settings that the router reads by", "SET standard_conforming_strings = off", "refused"),
@@ -321,7 +321,7 @@ fn ddl_runs_where_its_object_is() {
             ("a snapshot", "SET TRANSACTION SNAPSHOT 'x'", "refused"),
             ("a search path", "SET search_path = a, b", "any shard"),
             ("show", "SHOW search_path", "any shard"),
-            ("listen", "LISTEN x", first),
+            ("listen", "LISTEN x", "any shard"),
             ("nothing", " ; -- x", "any shard"),
         ],
     );
@@ -448,9 +448,37 @@ fn a_value_is_never_taken_from_another_statement_of_the_same_shape() {
 }
 
 #[test]
+fn a_channel_is_named_as_postgresql_reads_names() {
+    let long = "x".repeat(64);
+    let cases = [
+        ("LISTEN Orders;", Some(Kind::Listen("orders".into()))),
+        ("LISTEN \"Orders \"\"x\"\"\"", Some(Kind::Listen("Orders \"x\"".into()))),
+        ("listen /* a */ a_1 -- b", Some(Kind::Listen("a_1".into()))),
+        ("UNLISTEN a", Some(Kind::Unlisten(Some("a".into())))),
+        ("UNLISTEN *", Some(Kind::Unlisten(None))),
+        ("LISTEN \"select\"", Some(Kind::Listen("select".into()))),
+        // A server says what is wrong with these, or cuts them.
+        ("LISTEN select", None),
+        ("LISTEN", None),
+        ("LISTEN 'a'", None),
+        ("LISTEN a.b", None),
+        ("LISTEN *", None),
+        ("LISTEN \"\"", None),
+        (&*format!("LISTEN {long}"), None),
+    ];
+    for topology in [herd(), plain_pool()] {
+        for (sql, expected) in &cases {
+            let kind = parse(&topology, sql)[0].template.kind.clone();
+            assert_eq!(kind, expected.clone().unwrap_or(Kind::Other), "{sql}");
+        }
+    }
+}
+
+#[test]
 fn what_stays_in_the_session_is_said() {
     use SessionEffect::{
-        AdvisoryLock, HoldableCursor, Listen, Other, SequenceValue, SqlPrepare, TemporaryTable,
+        AdvisoryLock, HoldableCursor, LetsGo, Listen, ListeningChannels, Notify, Other, SequenceValue,
+        SqlPrepare, TemporaryTable,
     };
     let cases = [
         ("SELECT 1", None),
@@ -460,13 +488,20 @@ fn what_stays_in_the_session_is_said() {
         ("SELECT currval('s')", Some(SequenceValue)),
         ("SELECT id FROM notes WHERE id = pg_catalog.lastval()", Some(SequenceValue)),
         ("SELECT nextval('s')", None),
-        ("SELECT pg_advisory_unlock(1)", None),
+        ("SELECT pg_advisory_unlock(1)", Some(LetsGo)),
+        ("SELECT pg_catalog.pg_advisory_unlock_all()", Some(LetsGo)),
+        ("SELECT pg_advisory_unlock(1), pg_advisory_lock(2)", Some(AdvisoryLock)),
+        ("DISCARD TEMP", Some(LetsGo)),
         ("SELECT set_config('a', 'b', $1)", Some(Other)),
         ("SELECT set_config('a', lower('b'), true)", None),
         ("CREATE TEMP TABLE x (a int)", Some(TemporaryTable)),
         ("CREATE LOCAL TEMPORARY VIEW x AS SELECT 1", Some(TemporaryTable)),
         ("SELECT 1 INTO TEMP x", Some(TemporaryTable)),
-        ("LISTEN x", Some(Listen)),
+        ("LISTEN x", None),
+        ("LISTEN user", Some(Listen)),
+        ("LISTEN x, y", Some(Listen)),
+        ("NOTIFY x, 'y'", Some(Notify)),
+        ("SELECT count(*) FROM pg_listening_channels()", Some(ListeningChannels)),
         ("LOAD 'x'", Some(Other)),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Some(HoldableCursor)),
         ("DECLARE c CURSOR FOR SELECT 1", None),

@@ -166,11 +166,7 @@ fn a_key_in_where_sends_a_select_to_its_shard() {
                 "SELECT * FROM orders WHERE id BETWEEN 1 AND customer_id = 2",
                 "each of s0, s1, s2, s3: union",
             ),
-            (
-                "= ANY of an array",
-                "SELECT * FROM orders WHERE customer_id = ANY (ARRAY[2])",
-                "each of s0, s1, s2, s3: union",
-            ),
+            ("= ANY of an array", "SELECT * FROM orders WHERE customer_id = ANY (ARRAY[2])", "one shard: s2"),
             (
                 "renamed columns",
                 "SELECT * FROM orders o (customer_id, b) WHERE customer_id = 2",
@@ -181,17 +177,13 @@ fn a_key_in_where_sends_a_select_to_its_shard() {
                 "SELECT * FROM U&\"\\006frders\"",
                 "refused 0A000: cannot run this statement over several shards...",
             ),
-            ("an unknown operator", "SELECT * FROM orders WHERE customer_id === 2", "refused"),
+            ("an unknown operator", "SELECT * FROM orders WHERE customer_id === 2", "gather..."),
             (
                 "IN on several shards",
                 "SELECT * FROM orders WHERE customer_id IN (1, 2, 3)",
                 "each of s0, s2, s3: union",
             ),
-            (
-                "IN with NULL",
-                "SELECT * FROM orders WHERE customer_id IN (2, NULL)",
-                "each of s0, s1, s2, s3: union",
-            ),
+            ("IN with NULL", "SELECT * FROM orders WHERE customer_id IN (2, NULL)", "one shard: s2"),
             (
                 "IN with an expression",
                 "SELECT * FROM orders WHERE customer_id IN (2, id)",
@@ -321,7 +313,7 @@ fn parameters_are_keys_in_text_and_binary() {
 #[test]
 fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
     let on = "o.customer_id = c.id";
-    let refused = "refused";
+    let gather = "gather...";
     let sql = |text: &str| text.replace("ON =", &format!("ON {on}"));
     let cases = [
         ("inner", "SELECT * FROM customers c JOIN orders o ON = WHERE c.id = 2", "one shard: s2"),
@@ -378,8 +370,8 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
             "one shard: s2",
         ),
         ("full", "SELECT * FROM customers c FULL JOIN orders o ON = WHERE c.id = 2", EACH),
-        ("another column", "SELECT * FROM customers c JOIN orders o ON o.id = c.id WHERE c.id = 2", refused),
-        ("an OR", "SELECT * FROM customers c JOIN orders o ON = OR o.paid WHERE c.id = 2", refused),
+        ("another column", "SELECT * FROM customers c JOIN orders o ON o.id = c.id WHERE c.id = 2", gather),
+        ("an OR", "SELECT * FROM customers c JOIN orders o ON = OR o.paid WHERE c.id = 2", gather),
         ("no key", "SELECT * FROM customers c JOIN orders o ON =", EACH),
         (
             "two keys of one shard",
@@ -389,7 +381,7 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
         (
             "two keys of two shards",
             "SELECT * FROM customers c, orders o WHERE c.id = 2 AND o.customer_id = 3",
-            refused,
+            gather,
         ),
         (
             "two distributions, one place",
@@ -399,12 +391,12 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
         (
             "two distributions, two places",
             "SELECT * FROM customers c, pgbench_accounts a WHERE c.id = 2 AND a.aid = 3",
-            refused,
+            gather,
         ),
         (
             "equal values of two distributions are in two places",
             "SELECT * FROM customers c JOIN labels l ON l.label = c.name WHERE c.id = 2",
-            refused,
+            gather,
         ),
         (
             "joined in parentheses",
@@ -419,7 +411,7 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
         (
             "an alias of two tables",
             "SELECT * FROM customers c JOIN orders o ON o.customer_id = x.id WHERE c.id = 2",
-            refused,
+            gather,
         ),
         (
             "a self join",
@@ -429,7 +421,7 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
         (
             "a self join by another column",
             "SELECT * FROM orders a JOIN orders b ON a.id = b.id WHERE a.customer_id = 2",
-            refused,
+            gather,
         ),
         (
             "lateral",
@@ -457,7 +449,7 @@ fn every_query_inside_must_be_on_the_same_shard() {
             (
                 "different keys",
                 "SELECT * FROM customers WHERE id = 2 AND EXISTS (SELECT 1 FROM orders WHERE customer_id = 3)",
-                "refused",
+                "gather...",
             ),
             (
                 "correlated",
@@ -472,12 +464,12 @@ fn every_query_inside_must_be_on_the_same_shard() {
             (
                 "correlated by a bare name",
                 "SELECT * FROM customers WHERE id = 2 AND EXISTS (SELECT 1 FROM orders WHERE customer_id = id)",
-                "refused",
+                "gather...",
             ),
             (
                 "not correlated",
                 "SELECT * FROM customers c WHERE c.id = 2 AND EXISTS (SELECT 1 FROM orders o WHERE o.id = c.id)",
-                "refused",
+                "gather...",
             ),
             (
                 "under OR",
@@ -492,7 +484,7 @@ fn every_query_inside_must_be_on_the_same_shard() {
             (
                 "hidden by an inner alias",
                 "SELECT * FROM customers c WHERE c.id = 2 AND EXISTS (SELECT 1 FROM orders c WHERE c.customer_id = c.id)",
-                "refused",
+                "gather...",
             ),
             (
                 "a scalar query",
@@ -508,7 +500,7 @@ fn every_query_inside_must_be_on_the_same_shard() {
             (
                 "= ANY",
                 "SELECT * FROM orders WHERE customer_id = 2 AND id = ANY (SELECT id FROM customers)",
-                "refused",
+                "gather...",
             ),
             ("derived", "SELECT * FROM (SELECT * FROM orders WHERE customer_id = 2) o", "one shard: s2"),
             (
@@ -554,7 +546,7 @@ fn every_query_inside_must_be_on_the_same_shard() {
             (
                 "UNION of two shards",
                 "SELECT id FROM orders WHERE customer_id = 2 UNION SELECT id FROM orders WHERE customer_id = 3",
-                "refused",
+                "gather...",
             ),
             ("UNION ALL", "SELECT id FROM orders UNION ALL SELECT id FROM customers", EACH),
             (
@@ -577,14 +569,14 @@ fn every_query_inside_must_be_on_the_same_shard() {
                 "VALUES ((SELECT count(*) FROM orders WHERE customer_id = 2))",
                 "one shard: s2",
             ),
-            ("a query in LIMIT", "SELECT * FROM notes LIMIT (SELECT count(*) FROM orders)", "refused"),
-            ("a query in an array", "SELECT ARRAY(SELECT id FROM orders)", "refused"),
+            ("a query in LIMIT", "SELECT * FROM notes LIMIT (SELECT count(*) FROM orders)", "gather..."),
+            ("a query in an array", "SELECT ARRAY(SELECT id FROM orders)", "gather..."),
             (
                 "a query in parentheses",
                 "(SELECT * FROM orders WHERE customer_id = 2) ORDER BY id",
                 "one shard: s2",
             ),
-            ("two in parentheses", "(SELECT * FROM orders)", "refused"),
+            ("two in parentheses", "(SELECT * FROM orders)", "gather..."),
         ],
     );
 }
@@ -627,43 +619,43 @@ fn a_union_of_the_shards_answers_is_given_only_where_it_is_the_answer() {
             (
                 "on the preserved side",
                 "SELECT * FROM countries c LEFT JOIN orders o ON c.code = 'x'",
-                "refused",
+                "gather...",
             ),
-            ("right", "SELECT * FROM orders o RIGHT JOIN countries c ON c.code = 'x'", "refused"),
-            ("full", "SELECT * FROM orders o FULL JOIN countries c ON c.code = 'x'", "refused"),
+            ("right", "SELECT * FROM orders o RIGHT JOIN countries c ON c.code = 'x'", "gather..."),
+            ("full", "SELECT * FROM orders o FULL JOIN countries c ON c.code = 'x'", "gather..."),
             ("locks of a reference table's copies", "SELECT * FROM orders, countries FOR UPDATE", "refused"),
             ("locks of the sharded table only", "SELECT * FROM orders, countries FOR UPDATE OF orders", each),
-            ("two sharded tables", "SELECT * FROM orders, customers", "refused"),
-            ("an unlisted table", "SELECT * FROM orders, notes", "refused"),
-            ("a table on one shard", "SELECT * FROM orders, settings", "refused"),
+            ("two sharded tables", "SELECT * FROM orders, customers", "gather..."),
+            ("an unlisted table", "SELECT * FROM orders, notes", "gather..."),
+            ("a table on one shard", "SELECT * FROM orders, settings", "gather..."),
+            ("DISTINCT", "SELECT DISTINCT paid FROM orders", "gather..."),
+            ("DISTINCT ON", "SELECT DISTINCT ON (paid) * FROM orders", "gather..."),
+            ("GROUP BY", "SELECT paid, count(*) FROM orders GROUP BY paid", "gather..."),
+            ("GROUP BY nothing", "SELECT count(*) FROM orders GROUP BY ()", "gather..."),
+            ("HAVING", "SELECT count(*) FROM orders HAVING count(*) > 1", "gather..."),
+            ("a window", "SELECT count(*) OVER () FROM orders", "gather..."),
             ("LIMIT of what is locked", "SELECT * FROM orders LIMIT 1 FOR UPDATE", "refused"),
-            ("DISTINCT", "SELECT DISTINCT paid FROM orders", "refused"),
-            ("DISTINCT ON", "SELECT DISTINCT ON (paid) * FROM orders", "refused"),
-            ("GROUP BY", "SELECT paid, count(*) FROM orders GROUP BY paid", "refused"),
-            ("GROUP BY nothing", "SELECT count(*) FROM orders GROUP BY ()", "refused"),
-            ("HAVING", "SELECT count(*) FROM orders HAVING count(*) > 1", "refused"),
-            ("a window", "SELECT count(*) OVER () FROM orders", "refused"),
             ("a named window", "SELECT id FROM orders WINDOW w AS (ORDER BY id)", "refused"),
-            ("another aggregate", "SELECT avg(total) FROM orders", "refused"),
-            ("an ordered-set aggregate", "SELECT mode() WITHIN GROUP (ORDER BY id) FROM orders", "refused"),
-            ("an aggregate inside an expression", "SELECT 1 + count(*) FROM orders", "refused"),
-            ("an aggregate beside a column", "SELECT paid, count(*) FROM orders", "refused"),
-            ("an unknown function may be an aggregate", "SELECT percentile(total) FROM orders", "refused"),
-            ("now()", "SELECT now() FROM orders", "refused"),
-            ("CURRENT_TIMESTAMP", "SELECT * FROM customers WHERE since < CURRENT_TIMESTAMP", "refused"),
-            ("current_date", "SELECT * FROM customers WHERE since < current_date", "refused"),
-            ("CURRENT_USER", "SELECT * FROM customers WHERE name = CURRENT_USER", "refused"),
-            ("USER", "SELECT user FROM customers", "refused"),
-            ("SESSION_USER", "SELECT session_user FROM customers", "refused"),
-            ("current_catalog", "SELECT current_catalog FROM customers", "refused"),
-            ("localtimestamp(0)", "SELECT localtimestamp(0) FROM customers", "refused"),
-            ("age", "SELECT age(since) FROM customers", "refused"),
-            ("'now'", "SELECT * FROM customers WHERE since < 'now'", "refused"),
-            ("'now' with a cast", "SELECT * FROM customers WHERE since < ' NOW '::timestamptz", "refused"),
-            ("'today' with a time", "SELECT * FROM customers WHERE since < 'today 10:00'", "refused"),
+            ("another aggregate", "SELECT avg(total) FROM orders", "gather..."),
+            ("an ordered-set aggregate", "SELECT mode() WITHIN GROUP (ORDER BY id) FROM orders", "gather..."),
+            ("an aggregate inside an expression", "SELECT 1 + count(*) FROM orders", "gather..."),
+            ("an aggregate beside a column", "SELECT paid, count(*) FROM orders", "gather..."),
+            ("an unknown function may be an aggregate", "SELECT percentile(total) FROM orders", "gather..."),
+            ("now()", "SELECT now() FROM orders", "gather..."),
+            ("CURRENT_TIMESTAMP", "SELECT * FROM customers WHERE since < CURRENT_TIMESTAMP", "gather..."),
+            ("current_date", "SELECT * FROM customers WHERE since < current_date", "gather..."),
+            ("CURRENT_USER", "SELECT * FROM customers WHERE name = CURRENT_USER", "gather..."),
+            ("USER", "SELECT user FROM customers", "gather..."),
+            ("SESSION_USER", "SELECT session_user FROM customers", "gather..."),
+            ("current_catalog", "SELECT current_catalog FROM customers", "gather..."),
+            ("localtimestamp(0)", "SELECT localtimestamp(0) FROM customers", "gather..."),
+            ("age", "SELECT age(since) FROM customers", "gather..."),
+            ("'now'", "SELECT * FROM customers WHERE since < 'now'", "gather..."),
+            ("'now' with a cast", "SELECT * FROM customers WHERE since < ' NOW '::timestamptz", "gather..."),
+            ("'today' with a time", "SELECT * FROM customers WHERE since < 'today 10:00'", "gather..."),
             ("a sentence is no moment", "SELECT * FROM customers WHERE name = 'see you tomorrow'", each),
             ("a sequence", "SELECT nextval('s'), id FROM orders", "refused"),
-            ("a server's version", "SELECT version() FROM orders", "refused"),
+            ("a server's version", "SELECT version() FROM orders", "gather..."),
             ("ctid", "SELECT ctid FROM orders", "refused"),
             ("xmin", "SELECT o.xmin FROM orders o", "refused"),
             ("tableoid", "SELECT tableoid::regclass FROM orders", "refused"),
@@ -673,7 +665,7 @@ fn a_union_of_the_shards_answers_is_given_only_where_it_is_the_answer() {
             (
                 "a function in FROM that is another one on each shard",
                 "SELECT * FROM orders, generate_series(1, (random() * 3)::int)",
-                "refused",
+                "not combined",
             ),
             ("INTO", "SELECT * INTO x FROM orders WHERE customer_id = 2", "refused"),
             ("a view over it", "SELECT * FROM order_totals", "refused"),
@@ -754,14 +746,14 @@ fn one_row_from_each_shard_is_combined_where_its_columns_can_be() {
                 "SELECT min(DISTINCT id) FROM orders",
                 "each of s0, s1, s2, s3: aggregate (min)",
             ),
-            ("DISTINCT", "SELECT count(DISTINCT id) FROM orders", "refused"),
-            ("ORDER BY inside", "SELECT sum(total ORDER BY id) FROM orders", "refused"),
-            ("DISTINCT outside", "SELECT DISTINCT count(*) FROM orders", "refused"),
-            ("LIMIT 0", "SELECT count(*) FROM orders LIMIT 0", "refused"),
-            ("another schema's", "SELECT other.count(*) FROM orders", "refused"),
-            ("an argument that differs", "SELECT max(now()) FROM orders", "refused"),
-            ("nested", "SELECT count((SELECT 1 FROM orders LIMIT 1)) FROM orders", "refused"),
-            ("in WITH", "WITH x AS (SELECT count(*) FROM orders) SELECT * FROM x", "refused"),
+            ("DISTINCT", "SELECT count(DISTINCT id) FROM orders", "gather..."),
+            ("ORDER BY inside", "SELECT sum(total ORDER BY id) FROM orders", "gather..."),
+            ("DISTINCT outside", "SELECT DISTINCT count(*) FROM orders", "gather..."),
+            ("LIMIT 0", "SELECT count(*) FROM orders LIMIT 0", "gather..."),
+            ("another schema's", "SELECT other.count(*) FROM orders", "gather..."),
+            ("an argument that differs", "SELECT max(now()) FROM orders", "gather..."),
+            ("nested", "SELECT count((SELECT 1 FROM orders LIMIT 1)) FROM orders", "gather..."),
+            ("in WITH", "WITH x AS (SELECT count(*) FROM orders) SELECT * FROM x", "gather..."),
         ],
     );
 }
@@ -832,12 +824,12 @@ fn what_names_no_sharded_table_goes_where_its_tables_are() {
             (
                 "a table on one shard, and a key elsewhere",
                 "SELECT * FROM settings s, orders o WHERE o.customer_id = 3",
-                "refused",
+                "gather...",
             ),
             (
                 "a bare key beside unknown columns",
                 "SELECT * FROM settings, orders WHERE customer_id = 2",
-                "refused",
+                "gather...",
             ),
             ("a column named like a table", "SELECT orders FROM notes", "one shard: s0"),
             ("an alias named like a table", "SELECT * FROM notes orders", "refused"),
@@ -898,7 +890,10 @@ fn strings_that_name_a_moment_are_known() {
         "today 10:00 America/New_York",
         "tomorrow at 5",
     ] {
-        assert!(plan(text).starts_with("refused"), "{text}");
+        // Read once, where the statement runs; not by each shard that rows are pulled from.
+        let plan = plan(text);
+        let pulls = plan.split("\n  then").next().unwrap_or_default();
+        assert!(plan.starts_with("gather on") && !pulls.contains("WHERE"), "{text}: {plan}");
     }
     for text in
         ["", "2020-01-01", "nowhere", "infinity", "do it now, please", "not today, my dear friend", "epoch"]
@@ -917,18 +912,18 @@ fn what_stays_on_one_shard_is_computed_there_and_what_does_not_is_refused() {
             by_key,
         ),
         ("by number", "SELECT customer_id, count(*) FROM orders GROUP BY 1", by_key),
-        ("by another number", "SELECT customer_id, count(*) FROM orders GROUP BY 2, paid", "refused"),
+        ("by another number", "SELECT customer_id, count(*) FROM orders GROUP BY 2, paid", "not combined"),
         ("by alias", "SELECT customer_id AS c, count(*) FROM orders GROUP BY c", by_key),
         ("HAVING", "SELECT customer_id FROM orders GROUP BY customer_id, paid HAVING sum(total) > 1", by_key),
         (
             "the key under a function",
             "SELECT abs(customer_id) FROM orders GROUP BY abs(customer_id)",
-            "refused",
+            "not combined",
         ),
         (
             "ROLLUP of the key",
             "SELECT customer_id, count(*) FROM orders GROUP BY ROLLUP (customer_id)",
-            "refused",
+            "not combined",
         ),
         ("DISTINCT with the key", "SELECT DISTINCT customer_id, paid FROM orders", by_key),
         ("DISTINCT *", "SELECT DISTINCT * FROM orders", by_key),
@@ -943,46 +938,50 @@ fn what_stays_on_one_shard_is_computed_there_and_what_does_not_is_refused() {
             "SELECT rank() OVER w FROM orders WINDOW w AS (PARTITION BY paid, customer_id)",
             by_key,
         ),
-        ("one without", "SELECT rank() OVER w FROM orders WINDOW w AS (PARTITION BY paid)", "refused"),
+        ("one without", "SELECT rank() OVER w FROM orders WINDOW w AS (PARTITION BY paid)", "not combined"),
         (
             "groups of a key that a left join fills up",
             "SELECT o.customer_id, count(*) FROM customers c LEFT JOIN orders o ON o.customer_id = c.id GROUP BY o.customer_id",
-            "refused",
+            "not combined",
         ),
         (
             "of the side that stays",
             "SELECT c.id, count(o.id) FROM customers c LEFT JOIN orders o ON o.customer_id = c.id GROUP BY c.id",
             by_key,
         ),
-        ("a composite key needs both columns", "SELECT shop, count(*) FROM items GROUP BY shop", "refused"),
+        (
+            "a composite key needs both columns",
+            "SELECT shop, count(*) FROM items GROUP BY shop",
+            "not combined",
+        ),
         (
             "an inner equality says nothing outside",
             "SELECT * FROM customers a, customers b WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = a.id AND o.customer_id = b.id)",
-            "refused",
+            "not combined",
         ),
         (
             "nor does one of IN",
             "SELECT * FROM customers a, customers b WHERE a.id IN (SELECT o.customer_id FROM orders o WHERE o.customer_id = b.id)",
-            "refused",
+            "not combined",
         ),
         (
             "an ON of a left join about the side that stays",
             "SELECT * FROM customers a, customers b LEFT JOIN countries c ON b.id = b.id WHERE a.name = b.name",
-            "refused",
+            "not combined",
         ),
         ("NOT IN", "SELECT * FROM orders WHERE customer_id NOT IN (SELECT id FROM customers)", by_key),
-        ("IN another column", "SELECT * FROM orders WHERE id IN (SELECT id FROM customers)", "refused"),
+        ("IN another column", "SELECT * FROM orders WHERE id IN (SELECT id FROM customers)", "not combined"),
         (
             "an aggregate of the query around",
             "SELECT (SELECT sum(c.id) FROM countries x) FROM customers c",
-            "refused",
+            "not combined",
         ),
         (
             "a correlated limit",
             "SELECT c.id, x.total FROM customers c, LATERAL (SELECT * FROM orders o WHERE o.customer_id = c.id LIMIT 2) x",
             by_key,
         ),
-        ("a limit that is not", "SELECT * FROM (SELECT * FROM orders LIMIT 2) x", "refused"),
+        ("a limit that is not", "SELECT * FROM (SELECT * FROM orders LIMIT 2) x", "not combined"),
         (
             "a reference table's aggregate",
             "SELECT * FROM orders WHERE id < (SELECT count(*) FROM countries)",
@@ -991,24 +990,24 @@ fn what_stays_on_one_shard_is_computed_there_and_what_does_not_is_refused() {
         (
             "any row of it",
             "SELECT * FROM orders WHERE id < (SELECT max(1) FROM countries LIMIT 1)",
-            "refused",
+            "not combined",
         ),
         ("UNION with the keys", "SELECT customer_id FROM orders UNION SELECT id FROM customers", by_key),
-        ("UNION without", "SELECT id FROM orders UNION SELECT id FROM customers", "refused"),
+        ("UNION without", "SELECT id FROM orders UNION SELECT id FROM customers", "not combined"),
         (
             "keys in other places",
             "SELECT customer_id, id FROM orders UNION SELECT 1, id FROM customers",
-            "refused",
+            "not combined",
         ),
         (
             "aggregates on both sides",
             "SELECT count(*) FROM orders UNION ALL SELECT count(*) FROM customers",
-            "refused",
+            "not combined",
         ),
         (
             "DISTINCT sorted by what it does not put out",
             "SELECT DISTINCT customer_id FROM orders ORDER BY total",
-            "refused",
+            "not combined",
         ),
         (
             "or by what it does",
@@ -1018,12 +1017,12 @@ fn what_stays_on_one_shard_is_computed_there_and_what_does_not_is_refused() {
         (
             "UNION ALL with a copy",
             "SELECT name FROM customers UNION ALL SELECT name FROM countries",
-            "refused",
+            "not combined",
         ),
         (
             "two mentions of a WITH query",
             "WITH o AS (SELECT * FROM orders) SELECT * FROM o a, o b WHERE a.id = b.id",
-            "refused",
+            "not combined",
         ),
         (
             "by key",
@@ -1033,7 +1032,7 @@ fn what_stays_on_one_shard_is_computed_there_and_what_does_not_is_refused() {
         (
             "a WITH query that nobody asks",
             "WITH o AS (SELECT * FROM orders) SELECT * FROM countries",
-            "refused",
+            "not combined",
         ),
         (
             "a WITH query's groups",
@@ -1048,7 +1047,7 @@ fn what_stays_on_one_shard_is_computed_there_and_what_does_not_is_refused() {
         (
             "UPDATE FROM, otherwise",
             "UPDATE orders o SET paid = true FROM customers c WHERE c.id = o.id",
-            "refused",
+            "not combined",
         ),
         (
             "DELETE USING, by key",
@@ -1123,7 +1122,7 @@ fn sorted_rows_are_merged_where_their_values_can_be_compared() {
             ),
         ),
         ("locks", "SELECT id FROM orders ORDER BY id FOR UPDATE", rows("merge by column 1")),
-        ("a text under another collation", "SELECT name FROM customers ORDER BY name", "refused".into()),
+        ("a text under another collation", "SELECT name FROM customers ORDER BY name", "not combined".into()),
         (
             "a text in bytes",
             "SELECT name FROM customers ORDER BY name COLLATE \"C\"",
@@ -1131,8 +1130,8 @@ fn sorted_rows_are_merged_where_their_values_can_be_compared() {
                 "merge by hidden column 1\n  SELECT name , (name COLLATE \"C\") AS pgherd_sort_1 FROM customers ORDER BY name COLLATE \"C\"",
             ),
         ),
-        ("a function of a text", "SELECT id FROM customers ORDER BY lower(name)", "refused".into()),
-        ("a text by number", "SELECT id, name FROM customers ORDER BY 2", "refused".into()),
+        ("a function of a text", "SELECT id FROM customers ORDER BY lower(name)", "not combined".into()),
+        ("a text by number", "SELECT id, name FROM customers ORDER BY 2", "not combined".into()),
         ("a number by number", "SELECT id, name FROM customers ORDER BY 1", rows("merge by column 1")),
         (
             "a column of a query in FROM",
@@ -1141,10 +1140,10 @@ fn sorted_rows_are_merged_where_their_values_can_be_compared() {
                 "merge by column 1, hidden column 1\n  SELECT s.n , (customer_id) AS pgherd_sort_1 FROM (SELECT customer_id, count(*) AS n FROM orders GROUP BY 1) s ORDER BY s.n, customer_id",
             ),
         ),
-        ("LIMIT of an expression", "SELECT id FROM orders LIMIT 1 + 1", "refused".into()),
-        ("a negative limit", "SELECT id FROM orders LIMIT -1", "refused 2201W...".into()),
+        ("LIMIT of an expression", "SELECT id FROM orders LIMIT 1 + 1", "not combined".into()),
+        ("a negative limit", "SELECT id FROM orders LIMIT -1", "not combined".into()),
         ("one row needs no order", "SELECT count(*) FROM orders ORDER BY 1", rows("aggregate (count)")),
-        ("LIMIT of one row", "SELECT count(*) FROM orders LIMIT 0", "refused".into()),
+        ("LIMIT of one row", "SELECT count(*) FROM orders LIMIT 0", "not combined".into()),
         (
             "one shard does it all",
             "SELECT name FROM customers WHERE id = 2 ORDER BY name LIMIT 1 + 1",
@@ -1179,5 +1178,6 @@ fn limits_may_be_parameters_and_stay_in_the_text() {
     assert_eq!(found, format!("each of s0, s1, s2, s3: merge by column 1, offset 7\n  {text} "));
     let values: [Option<&[u8]>; 2] = [Some(b"10"), Some(b"-5")];
     let found = plan_with(&herd, sql, Params { values: &values, ..Params::default() });
-    assert!(found.starts_with("refused 2201X"), "{found}");
+    // PostgreSQL says what is wrong with it.
+    assert!(!found.contains("merge"), "{found}");
 }

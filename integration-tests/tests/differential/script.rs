@@ -31,6 +31,7 @@ const FILES: [(&str, &str); 10] = [
     ("session", include_str!("cases/session.sql")),
     ("ddl", include_str!("cases/ddl.sql")),
     ("code", include_str!("cases/code.sql")),
+    ("gather", include_str!("cases/gather.sql")),
 ];
 
 #[derive(Debug, Clone)]

@@ -20,6 +20,8 @@ pub enum Tool {
     Python,
     Node,
     Java,
+    /// A program of this package.
+    Rust,
 }
 
 /// The JDBC driver's package in Debian and its offspring.
@@ -69,6 +71,7 @@ impl Setup {
             Tool::Python => self.python(),
             Tool::Node => self.node(),
             Tool::Java => self.java(),
+            Tool::Rust => Ok("built with this test".into()),
         })
         .clone()
     }
@@ -80,6 +83,7 @@ impl Setup {
             Tool::Python => (self.cache.join("python/bin/python"), vec![file.into()]),
             Tool::Node => ("node".into(), vec![file.into()]),
             Tool::Java => ("java".into(), vec!["-cp".into(), self.jdbc(), file.into()]),
+            Tool::Rust => (file.into(), Vec::new()),
         }
     }
 

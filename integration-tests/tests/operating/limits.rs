@@ -32,6 +32,52 @@ fn clients_are_bounded_in_all_by_database_and_by_user() {
 }
 
 #[test]
+fn connections_of_a_user_are_bounded_over_databases_and_idle_ones_make_room() {
+    let mut place = Place::new();
+    place.user = "max_connections = 1\ncheckout_timeout = \"3s\"".into();
+    let mut endpoint = place.start();
+    let open = &format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname IN ('{}', '{}') AND usename = 'app'",
+        place.on_server("one"),
+        place.on_server("two")
+    );
+    let mut one = endpoint.login("one");
+    one.run("SELECT 1");
+    let mut two = endpoint.login("two");
+    for round in 0..3 {
+        for (wire, name) in [(&mut one, "one"), (&mut two, "two")] {
+            assert_eq!(wire.value(&format!("SELECT '{name}'")).as_deref(), Ok(name), "{round}");
+        }
+    }
+    until("the connection before is closed", || at_server(open) == "1");
+    // Who holds it is waited for, in the order in which clients came.
+    one.run("BEGIN");
+    one.run("SELECT 1");
+    two.send(&query("SELECT 'waited'"));
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(at_server(open), "1");
+    one.run("COMMIT");
+    assert_eq!(value_of(&two.until(b'Z')).as_deref(), Ok("waited"));
+    // And not for ever.
+    one.run("BEGIN");
+    one.run("SELECT 1");
+    let refused = two.query("SELECT 'refused'");
+    assert_eq!(error_of(&refused).as_deref(), Some("53300 timed out waiting for a server connection"));
+    let error = refused.iter().find(|m| m.kind == b'E').expect("an error");
+    let detail = String::from_utf8_lossy(&error.body).into_owned();
+    assert!(detail.contains("user \"app\" has 1 server connections in use"), "{detail}");
+    one.run("ROLLBACK");
+    let mut boss = console(&endpoint, "boss");
+    assert_eq!(cell(&mut boss, "SHOW USERS", "name", "app", "max_user_connections"), "1");
+    // A larger bound is in force at once.
+    boss.run("SET max_user_connections = 2");
+    one.run("BEGIN");
+    one.run("SELECT 1");
+    assert_eq!(two.value("SELECT 'both'").as_deref(), Ok("both"));
+    endpoint.assert_well();
+}
+
+#[test]
 fn time_limits_end_what_takes_too_long_and_nothing_else() {
     let mut place = Place::new();
     place.pool = "size = 2\nquery_timeout = \"400ms\"".into();

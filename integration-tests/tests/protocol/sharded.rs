@@ -217,7 +217,7 @@ fn a_pinned_client_reads_one_snapshot_in_repeatable_read() {
     let stage = stage();
     stage.prepare("shop", &["CREATE TABLE se (k bigint PRIMARY KEY, v text)"]);
     let mut wire = stage.endpoint.login("shop");
-    wire.run("LISTEN pinned");
+    wire.run("CREATE TEMP TABLE pinned (a int)");
     wire.run("UPDATE se SET v = v");
     let several = "a REPEATABLE READ transaction cannot use more than one shard";
     for key in 1..=8 {

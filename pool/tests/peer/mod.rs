@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pgherd_pool::{Connector, Limits, Pool, Secrets, Target};
+use pgherd_pool::{Cap, Connector, Limits, Pool, Secrets, Target};
 use pgherd_wire::message::{self, Report};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
@@ -191,6 +191,10 @@ impl Peer {
 
     pub fn pool(&self, limits: Limits, workers: usize) -> Arc<TestPool> {
         Pool::new(self.target.clone(), limits, workers)
+    }
+
+    pub fn capped_pool(&self, caps: Vec<Arc<Cap>>, limits: Limits, workers: usize) -> Arc<TestPool> {
+        Pool::under(caps, self.target.clone(), limits, workers)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

@@ -146,10 +146,24 @@ pub async fn set(shared: &Arc<Shared>, key: &str, value: &str) -> Result<(), Rep
         "stats_users" => config.server.stats_users = names(),
         "max_client_conn" => config.server.max_clients = number()?.max(1) as usize,
         "client_login_timeout" => config.server.login_timeout = seconds()?,
+        "max_user_client_connections" => {
+            config.server.max_clients_per_user = number()? as usize;
+            config.users.iter_mut().for_each(|user| user.max_clients = config.server.max_clients_per_user);
+        }
+        "max_user_connections" => {
+            let limit = number()? as usize;
+            if config.databases.iter().any(|database| (1..database.shards.len()).contains(&limit)) {
+                return Err(failed().detail("A database has more shards."));
+            }
+            config.server.max_connections_per_user = limit;
+            config.users.iter_mut().for_each(|user| user.max_connections = limit);
+        }
         _ => {
             for database in &mut config.databases {
                 let pool = &mut database.pool;
                 match key {
+                    "max_db_connections" => database.max_connections = number()? as usize,
+                    "max_db_client_connections" => database.max_clients = number()? as usize,
                     "default_pool_size" => pool.size = number()?.max(1),
                     "min_pool_size" => pool.min_size = number()?,
                     "reserve_pool_size" => pool.reserve = number()?,

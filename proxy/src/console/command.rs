@@ -31,6 +31,8 @@ pub enum Show {
     Fds,
     /// pgherd's own.
     Shards,
+    Pinned,
+    Placement,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +93,8 @@ const SHOWS: &[(&str, Show)] = &[
     ("state", Show::State),
     ("fds", Show::Fds),
     ("shards", Show::Shards),
+    ("pinned", Show::Pinned),
+    ("placement", Show::Placement),
 ];
 
 /// What a session of PostgreSQL would say to drivers that ask at their start.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgherd_config::{Listen, PoolMode};
 use pgherd_pool::{Listed, Status};
+use pgherd_router::ShardId;
 
 use super::command::Show;
 use super::table::Kind::{Big, Int, Numeric, Text};
@@ -211,6 +212,15 @@ const STATE: Columns = &[("key", Text), ("value", Text)];
 const DNS_HOSTS: Columns = &[("hostname", Text), ("ttl", Big), ("addrs", Text)];
 const DNS_ZONES: Columns = &[("zonename", Text), ("serial", Big), ("count", Int)];
 
+const PLACEMENT: Columns = &[
+    ("database", Text),
+    ("distribution", Text),
+    ("from", Text),
+    ("to", Text),
+    ("shard", Text),
+    ("epoch", Big),
+];
+
 const SHARDS: Columns = &[
     ("database", Text),
     ("shard", Text),
@@ -227,6 +237,18 @@ const SHARDS: Columns = &[
     ("opened", Numeric),
     ("open_failed", Numeric),
     ("error", Text),
+];
+
+const PINNED: Columns = &[
+    ("database", Text),
+    ("user", Text),
+    ("shards", Text),
+    ("why", Text),
+    ("since", Text),
+    ("addr", Text),
+    ("port", Int),
+    ("application_name", Text),
+    ("id", Int),
 ];
 
 /// `None`: it has no rows to speak of.
@@ -252,6 +274,8 @@ pub fn columns(show: Show) -> Option<Columns> {
         Show::DnsHosts => DNS_HOSTS,
         Show::DnsZones => DNS_ZONES,
         Show::Shards => SHARDS,
+        Show::Pinned => PINNED,
+        Show::Placement => PLACEMENT,
     })
 }
 
@@ -300,6 +324,8 @@ pub async fn rows(shared: &Shared, show: Show) -> Vec<Vec<Value>> {
             ]
         }
         Show::Shards => shards(&live),
+        Show::Pinned => pinned(&live, &shared.entries().await),
+        Show::Placement => placement(&live),
         // There are no peers, no names are cached, and memory is not kept in lists of its own.
         Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones | Show::Mem => Vec::new(),
         Show::Help | Show::Fds => Vec::new(),
@@ -474,7 +500,7 @@ fn databases(shared: &Shared, live: &Live) -> Vec<Vec<Value>> {
             seconds(config.pool.lifetime),
             mode(config.pool.mode),
             Value::Null,
-            0u32,
+            config.max_connections,
             open,
             config.max_clients,
             clients,
@@ -495,9 +521,9 @@ fn users(live: &Live) -> Vec<Vec<Value>> {
         row![
             user.name.as_str(),
             user.pool.size.map_or(String::new(), |size| format!("{size:9}")),
-            "",
+            user.pool.reserve.map_or(String::new(), |size| format!("{size:9}")),
             user.pool.mode.map(mode),
-            0u32,
+            user.max_connections,
             open,
             user.max_clients,
             clients,
@@ -552,14 +578,14 @@ fn client_row(client: &Entry, socket: bool) -> Vec<Value> {
         (Phase::Waiting, true) => "cl_waiting",
         (_, true) => "cl_active",
         (Phase::Idle, false) => "idle",
-        (Phase::Holding | Phase::Running, false) => "active",
+        (Phase::Holding | Phase::Running | Phase::Replicating(_), false) => "active",
     };
     let waited = if client.phase == Phase::Waiting { client.since.elapsed() } else { Duration::ZERO };
     let mut row = row![
         "C",
         client.user.as_str(),
         client.database.as_str(),
-        "none",
+        replication(client),
         state,
         addr,
         port_there,
@@ -582,6 +608,13 @@ fn client_row(client: &Entry, socket: bool) -> Vec<Value> {
     row
 }
 
+fn replication(client: &Entry) -> &'static str {
+    match client.phase {
+        Phase::Replicating(kind) => kind.name(),
+        _ => "none",
+    }
+}
+
 fn server_rows(live: &Live, clients: &[Entry], socket: bool) -> Vec<Vec<Value>> {
     let lent_to: HashMap<u64, &Entry> =
         clients.iter().filter(|client| client.server != 0).map(|client| (client.server, client)).collect();
@@ -595,6 +628,12 @@ fn server_rows(live: &Live, clients: &[Entry], socket: bool) -> Vec<Vec<Value>> 
                     rows.push(server_row(name, user, &server, client, port, socket));
                 }
             }
+        }
+    }
+    // Those of no pool.
+    for client in clients {
+        if let Some(walsender) = &client.walsender {
+            rows.push(server_row(&client.database, &client.user, walsender, Some(client), 0, socket));
         }
     }
     rows
@@ -621,7 +660,7 @@ fn server_row(
         "S",
         user,
         database,
-        "none",
+        client.map_or("none", replication),
         state,
         addr,
         port_there,
@@ -678,7 +717,8 @@ async fn lists(shared: &Shared, live: &Live) -> Vec<Vec<Value>> {
 fn config(live: &Live) -> Vec<Vec<Value>> {
     let server = &live.config.server;
     // Of several databases the first speaks for all.
-    let pool = &live.config.databases[0].pool;
+    let first = &live.config.databases[0];
+    let pool = &first.pool;
     let whole = |duration: Duration| match duration.subsec_micros() {
         0 => duration.as_secs().to_string(),
         _ => format!("{}", duration.as_secs_f64()),
@@ -706,11 +746,11 @@ fn config(live: &Live) -> Vec<Vec<Value>> {
         ("listen_addr", addresses.join(","), "127.0.0.1", false),
         ("listen_port", port.unwrap_or(6432).to_string(), "6432", false),
         ("max_client_conn", server.max_clients.to_string(), "10000", true),
-        ("max_db_client_connections", "0".into(), "0", false),
-        ("max_db_connections", "0".into(), "0", false),
+        ("max_db_client_connections", first.max_clients.to_string(), "0", true),
+        ("max_db_connections", first.max_connections.to_string(), "0", true),
         ("max_prepared_statements", pool.statements_max.to_string(), "500", true),
-        ("max_user_client_connections", "0".into(), "0", false),
-        ("max_user_connections", "0".into(), "0", false),
+        ("max_user_client_connections", server.max_clients_per_user.to_string(), "0", true),
+        ("max_user_connections", server.max_connections_per_user.to_string(), "0", true),
         ("min_pool_size", pool.min_size.to_string(), "0", true),
         ("pool_mode", mode(pool.mode).into(), "transaction", false),
         ("query_timeout", whole(pool.query_timeout), "0", true),
@@ -732,6 +772,29 @@ fn config(live: &Live) -> Vec<Vec<Value>> {
             row![key, value, default, if changeable { "yes" } else { "no" }]
         })
         .collect()
+}
+
+/// Clients that keep servers between transactions, and why.
+fn pinned(live: &Live, clients: &[Entry]) -> Vec<Vec<Value>> {
+    let rows = clients.iter().filter_map(|client| {
+        let pin = client.pinned.as_ref()?;
+        let db = live.databases.get(&client.database);
+        let name = |shard: &ShardId| db.map_or("?", |db| db.shard_name(*shard));
+        let shards: Vec<&str> = pin.shards.iter().map(name).collect();
+        let (addr, port) = address(client.ends.peer, client.ends.port);
+        Some(row![
+            client.database.as_str(),
+            client.user.as_str(),
+            shards.join(", "),
+            pin.reasons.names(),
+            timestamp(pin.since),
+            addr,
+            port,
+            client.application_name.as_str(),
+            client.id,
+        ])
+    });
+    rows.collect()
 }
 
 fn shards(live: &Live) -> Vec<Vec<Value>> {
@@ -756,6 +819,27 @@ fn shards(live: &Live) -> Vec<Vec<Value>> {
                     status.opened_total,
                     status.open_failed_total,
                     status.failing.map(|error| error.to_string()),
+                ]);
+            }
+        }
+    }
+    rows
+}
+
+/// Slots with both their ends; ranges of keys without their end; listed values.
+fn placement(live: &Live) -> Vec<Vec<Value>> {
+    let mut rows = Vec::new();
+    for (name, db) in by_name(live) {
+        let topology = db.topology();
+        for distribution in &topology.distributions {
+            for part in distribution.shown.iter() {
+                rows.push(row![
+                    name,
+                    distribution.name.as_str(),
+                    part.from.as_str(),
+                    part.to.as_str(),
+                    topology.shards.get(usize::from(part.shard.0)).map_or("", String::as_str),
+                    part.epoch,
                 ]);
             }
         }

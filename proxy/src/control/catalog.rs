@@ -4,10 +4,10 @@
 //! distribution that is new in the configuration is recorded once, under a lock that all proxies take.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use pgherd_rebalance::assign;
-use pgherd_router::ShardId;
-use pgherd_router::topology::{Distribution, SLOTS};
+use pgherd_rebalance::placement::{Part, Record, Slots, wished};
+use pgherd_router::topology::Distribution;
 
 use super::{Problem, Shards};
 use crate::session::settings::literal;
@@ -39,16 +39,49 @@ CREATE TABLE IF NOT EXISTS pgherd.cluster (
     id text NOT NULL,
     made timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
+CREATE TABLE IF NOT EXISTS pgherd.distributions (
+    database text NOT NULL,
+    distribution text NOT NULL,
+    method text NOT NULL,
+    types text NOT NULL,
+    PRIMARY KEY (database, distribution)
+);
+CREATE TABLE IF NOT EXISTS pgherd.parts (
+    database text NOT NULL,
+    distribution text NOT NULL,
+    part integer NOT NULL,
+    key_from text,
+    key_to text,
+    listed text[] NOT NULL DEFAULT '{}',
+    lists_null boolean NOT NULL DEFAULT false,
+    lists_rest boolean NOT NULL DEFAULT false,
+    shard text,
+    epoch bigint NOT NULL,
+    PRIMARY KEY (database, distribution, part)
+);
 CREATE TABLE IF NOT EXISTS pgherd.placement (
     database text NOT NULL,
     distribution text NOT NULL,
+    part integer NOT NULL DEFAULT 0,
     slot_from integer NOT NULL,
     slot_to integer NOT NULL,
     shard text NOT NULL,
     epoch bigint NOT NULL,
-    PRIMARY KEY (database, distribution, slot_from),
+    PRIMARY KEY (database, distribution, part, slot_from),
     CHECK (0 <= slot_from AND slot_from <= slot_to AND slot_to < 16384)
 );
+";
+
+/// A catalog of before there were ranges and lists: all its distributions are by hash, of the types that are configured.
+const UPGRADE: &str = "
+DO $upgrade$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute
+                   WHERE attrelid = 'pgherd.placement'::pg_catalog.regclass AND attname = 'part' AND NOT attisdropped) THEN
+        ALTER TABLE pgherd.placement ADD COLUMN part integer NOT NULL DEFAULT 0;
+        ALTER TABLE pgherd.placement DROP CONSTRAINT placement_pkey;
+        ALTER TABLE pgherd.placement ADD PRIMARY KEY (database, distribution, part, slot_from);
+    END IF;
+END $upgrade$;
 ";
 
 /// Makes what is missing and reads the placement.
@@ -67,31 +100,59 @@ pub async fn bootstrap(shards: &mut Shards) -> Result<Recorded, Problem> {
         }
     }
     let id = format!("{:016x}", rand::random::<u64>());
-    let mut sql = String::from(PLACEMENT);
+    let mut sql = format!("{PLACEMENT}{UPGRADE}");
     sql.push_str(&format!("INSERT INTO pgherd.cluster (id) VALUES ('{id}') ON CONFLICT DO NOTHING;"));
-    let weights: Vec<u32> = db.config.shards.iter().map(|s| s.weight).collect();
     for distribution in &db.config.distributions {
-        let values: Vec<String> = assign::initial(&weights)
-            .iter()
-            .map(|r| {
-                format!(
-                    "({}, {}, {}, {}, {}, 1)",
-                    literal(&db.name),
-                    literal(&distribution.name),
-                    r.from,
-                    r.to,
-                    literal(&db.config.shards[r.shard].name)
-                )
-            })
-            .collect();
-        sql.push_str(&format!(
-            "INSERT INTO pgherd.placement SELECT * FROM (VALUES {}) AS wished (database, distribution, slot_from, slot_to, shard, epoch)
-             WHERE NOT EXISTS (SELECT FROM pgherd.placement p WHERE p.database = wished.database AND p.distribution = wished.distribution);",
-            values.join(", ")
-        ));
+        sql.push_str(&record(&db.name, &distribution.name, &wished(distribution, &db.config.shards, 1)));
     }
     shards.rows(catalog, &with_lock(&sql)).await?;
     read(shards).await
+}
+
+/// Records a distribution, unless it is there.
+fn record(database: &str, distribution: &str, record: &Record) -> String {
+    let (database, distribution) = (literal(database), literal(distribution));
+    let optional = |text: &Option<String>| text.as_deref().map_or("NULL".into(), literal);
+    let mut inserts = String::new();
+    for part in &record.parts {
+        let values: Vec<String> = part.values.iter().map(|value| literal(value)).collect();
+        inserts.push_str(&format!(
+            "INSERT INTO pgherd.parts VALUES ({database}, {distribution}, {}, {}, {}, ARRAY[{}]::text[], {}, {}, {}, {});",
+            part.number,
+            optional(&part.from),
+            optional(&part.to),
+            values.join(", "),
+            part.null,
+            part.default,
+            optional(&part.shard),
+            part.epoch
+        ));
+    }
+    for run in &record.slots {
+        inserts.push_str(&format!(
+            "INSERT INTO pgherd.placement (database, distribution, part, slot_from, slot_to, shard, epoch)
+             VALUES ({database}, {distribution}, {}, {}, {}, {}, {});",
+            run.part,
+            run.from,
+            run.to,
+            literal(&run.shard),
+            run.epoch
+        ));
+    }
+    // A name of the operator's could hold any tag; a longer one is in none of them.
+    let tag = format!("$pgherd{}$", "_".repeat(inserts.len().min(64)));
+    let (method, types) = (literal(&record.method), literal(&record.types));
+    format!(
+        "INSERT INTO pgherd.distributions SELECT {database}, {distribution}, 'hash', {types}
+             WHERE EXISTS (SELECT FROM pgherd.placement WHERE database = {database} AND distribution = {distribution})
+         ON CONFLICT DO NOTHING;
+         DO {tag} BEGIN
+             IF NOT EXISTS (SELECT FROM pgherd.distributions WHERE database = {database} AND distribution = {distribution}) THEN
+                 INSERT INTO pgherd.distributions VALUES ({database}, {distribution}, {method}, {types});
+                 {inserts}
+             END IF;
+         END {tag};"
+    )
 }
 
 fn with_lock(sql: &str) -> String {
@@ -106,42 +167,80 @@ pub async fn read(shards: &mut Shards) -> Result<Recorded, Problem> {
     let catalog = db.config.catalog;
     let cluster = shards.rows(catalog, "SELECT id FROM pgherd.cluster").await?;
     let cluster = cluster.into_iter().flatten().flatten().next().ok_or("the catalog has no cluster id")?;
+    let database = literal(&db.name);
+    let unreadable = |table: &str| format!("a row of pgherd.{table} cannot be read");
+    let mut records: HashMap<String, Record> = HashMap::new();
+    let sql =
+        format!("SELECT distribution, method, types FROM pgherd.distributions WHERE database = {database}");
+    for row in shards.rows(catalog, &sql).await? {
+        let [Some(name), Some(method), Some(types)] = &row[..] else {
+            return Err(unreadable("distributions").into());
+        };
+        let (method, types) = (method.clone(), types.clone());
+        records.insert(name.clone(), Record { method, types, parts: Vec::new(), slots: Vec::new() });
+    }
     let sql = format!(
-        "SELECT distribution, slot_from, slot_to, shard, epoch FROM pgherd.placement WHERE database = {} ORDER BY 1, 2",
-        literal(&db.name)
+        "SELECT distribution, part, slot_from, slot_to, shard, epoch FROM pgherd.placement WHERE database = {database} ORDER BY 1, 2, 3"
     );
-    let by_name: HashMap<&str, usize> =
-        db.config.shards.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
-    let mut owners: HashMap<String, Vec<Option<ShardId>>> = HashMap::new();
     let mut epoch = 0;
     for row in shards.rows(catalog, &sql).await? {
-        let [Some(distribution), Some(from), Some(to), Some(shard), Some(of_epoch)] = &row[..] else {
-            return Err("a row of pgherd.placement cannot be read".into());
+        let [Some(name), Some(part), Some(from), Some(to), Some(shard), Some(of_epoch)] = &row[..] else {
+            return Err(unreadable("placement").into());
         };
-        let (from, to): (usize, usize) = (from.parse()?, to.parse()?);
-        let &shard = by_name.get(shard.as_str()).ok_or_else(|| {
-            format!("slots {from} to {to} of \"{distribution}\" are on shard \"{shard}\", which is not in the configuration")
-        })?;
-        epoch = epoch.max(of_epoch.parse()?);
-        let slots = owners.entry(distribution.clone()).or_insert_with(|| vec![None; SLOTS]);
-        for slot in slots.get_mut(from..=to).ok_or("pgherd.placement names a slot that does not exist")? {
-            if slot.replace(ShardId(shard as u16)).is_some() {
-                return Err(format!("a slot of \"{distribution}\" has two owners in pgherd.placement").into());
-            }
+        let Some(record) = records.get_mut(name) else { continue };
+        let of_epoch = of_epoch.parse()?;
+        epoch = epoch.max(of_epoch);
+        record.slots.push(Slots {
+            part: part.parse()?,
+            from: from.parse()?,
+            to: to.parse()?,
+            shard: shard.clone(),
+            epoch: of_epoch,
+        });
+    }
+    // A part's values come as rows of their own, behind the part itself.
+    let sql = format!(
+        "SELECT p.distribution, p.part, p.key_from, p.key_to, p.lists_null, p.lists_rest, p.shard, p.epoch, v.value
+         FROM pgherd.parts p LEFT JOIN LATERAL pg_catalog.unnest(p.listed) WITH ORDINALITY AS v (value, place) ON true
+         WHERE p.database = {database} ORDER BY 1, 2, v.place"
+    );
+    for row in shards.rows(catalog, &sql).await? {
+        let [Some(name), Some(number), from, to, Some(null), Some(rest), shard, Some(of_epoch), value] =
+            &row[..]
+        else {
+            return Err(unreadable("parts").into());
+        };
+        let Some(record) = records.get_mut(name) else { continue };
+        let (number, of_epoch) = (number.parse()?, of_epoch.parse()?);
+        epoch = epoch.max(of_epoch);
+        if record.parts.last().is_none_or(|part| part.number != number) {
+            record.parts.push(Part {
+                number,
+                from: from.clone(),
+                to: to.clone(),
+                values: Vec::new(),
+                null: null == "t",
+                default: rest == "t",
+                shard: shard.clone(),
+                epoch: of_epoch,
+            });
+        }
+        if let (Some(part), Some(value)) = (record.parts.last_mut(), value) {
+            part.values.push(value.clone());
         }
     }
+    let names: Vec<&str> = db.config.shards.iter().map(|shard| shard.name.as_str()).collect();
     let mut distributions = Vec::new();
     for configured in &db.config.distributions {
-        let slots = owners
-            .remove(&configured.name)
+        let record = records
+            .get(&configured.name)
             .ok_or_else(|| format!("distribution \"{}\" has no placement", configured.name))?;
-        let owners: Option<Vec<ShardId>> = slots.into_iter().collect();
-        let owners = owners
-            .ok_or_else(|| format!("slots of \"{}\" have no owner in pgherd.placement", configured.name))?;
+        let (rule, shown) = record.rule(&configured.name, configured, &names)?;
         distributions.push(Distribution {
             name: configured.name.clone(),
             types: configured.types.clone(),
-            owners: owners.into_boxed_slice(),
+            rule: Arc::new(rule),
+            shown: shown.into(),
         });
     }
     Ok(Recorded { cluster, epoch, distributions })

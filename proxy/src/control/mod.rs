@@ -5,6 +5,8 @@
 
 mod catalog;
 pub mod facts;
+pub mod findings;
+pub mod inspect;
 mod resolver;
 
 use std::sync::Arc;
@@ -129,6 +131,9 @@ pub async fn look(db: Arc<Database>) {
 
 /// Runs a database's control task until the process ends.
 pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Request>) {
+    if let Some(listening) = db.hub.start() {
+        tokio::spawn(listening);
+    }
     if !db.sharded {
         return;
     }

@@ -138,7 +138,7 @@ pub const TO_TRY: [&str; 5] = [
     "SELECT c.name, o.number, o.amount FROM customers c JOIN orders o ON o.customer_id = c.id WHERE c.id = 42;",
     "SELECT count(*), sum(amount) FROM orders;",
     "BEGIN; UPDATE orders SET amount = amount + 1 WHERE customer_id IN (1, 2, 3); COMMIT;",
-    "SELECT row_number() OVER () FROM orders;  -- refused, and told why",
+    "SELECT rank() OVER (ORDER BY amount), * FROM orders LIMIT 5;  -- finished by one of them",
 ];
 
 fn line(text: &mut String, line: &str) {

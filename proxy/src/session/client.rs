@@ -4,7 +4,6 @@
 //! Invariant: bytes go out in the order in which they were pushed; when `backlogged`, no server is read,
 //! so a slow reader stops the sender and memory stays bounded.
 
-use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,13 +14,12 @@ use pgherd_wire::frame::{self, FrameError, HEADER_BYTES, Header};
 use pgherd_wire::message;
 
 use super::link::BLOCK_BYTES;
+use super::names::Names;
+use super::seldom::Seldom;
 use super::statements::{Prepared, ServerName, StatementId};
 
 /// Bytes waiting for a slow client beyond which its servers are not read.
 const BACKLOG_BYTES: usize = 64 * 1024;
-
-/// By names that a client chooses: the hash is seeded at random, and costs a twentieth of the standard one.
-pub type Names<T> = HashMap<Box<[u8]>, T, foldhash::fast::RandomState>;
 
 /// Parameters that servers report, as this client was last told them.
 pub type Told = Vec<(Box<str>, Box<str>)>;
@@ -52,7 +50,7 @@ pub struct Client {
     /// By the client's own names.
     pub statements: Names<Rc<Prepared>>,
     /// What Describe told it of a statement's result. Not those that are parsed for each use.
-    pub described: HashMap<StatementId, Described, foldhash::fast::RandomState>,
+    pub described: Seldom<StatementId, Described>,
     /// The last definition that an error took back: a server may yet speak of it.
     pub undone: Option<(Box<[u8]>, Rc<Prepared>)>,
     pub tally: Tally,
@@ -136,7 +134,7 @@ impl Client {
             failed: false,
             status: b'I',
             statements: Names::default(),
-            described: HashMap::default(),
+            described: Seldom::default(),
             undone: None,
             tally: Tally::default(),
         }
@@ -150,7 +148,7 @@ impl Client {
         let name_at = at + 1;
         let name_end = name_at + body[name_at..].iter().position(|byte| *byte == b'"')?;
         let named = &body[name_at..name_end];
-        let undone = self.undone.iter().map(|(name, statement)| (name, statement));
+        let undone = self.undone.iter().map(|(name, statement)| (&**name, statement));
         let mut names = self.statements.iter().chain(undone);
         let own = names.find(|(_, s)| ServerName::of(s.id).as_bytes() == named)?.0;
         // PostgreSQL has words of its own for the unnamed one (postgres.c, exec_bind_message).
@@ -192,6 +190,14 @@ impl Client {
         self.start = 0;
         self.end = 0;
         Some(std::mem::take(&mut self.inbox))
+    }
+
+    /// Takes the block with whatever is in it: nothing more will be read.
+    pub fn give_up_block(&mut self) -> Vec<u8> {
+        self.start = 0;
+        self.end = 0;
+        self.copy_left = 0;
+        std::mem::take(&mut self.inbox)
     }
 
     /// Takes the buffer for what it is owed, if nothing is: an idle client does not need it.
@@ -319,22 +325,21 @@ impl Client {
             Some(known) if Rc::ptr_eq(known, prepared) => {}
             Some(known) => *known = prepared.clone(),
             None => {
-                self.statements.insert(name.into(), prepared.clone());
+                self.statements.insert(name, prepared.clone());
             }
         }
     }
 
     /// A name of this statement is gone.
     pub fn forget_description(&mut self, id: StatementId) {
-        if self.described.contains_key(&id) && !self.statements.values().any(|statement| statement.id == id) {
+        if self.described.get(&id).is_some() && !self.statements.values().any(|statement| statement.id == id)
+        {
             self.described.remove(&id);
         }
     }
 
     pub fn forget_unnamed(&mut self) {
-        if !self.statements.is_empty() {
-            self.statements.remove(&b""[..]);
-        }
+        self.statements.remove(b"");
     }
 
     /// Hands the CopyData bytes at the front to `use_bytes` and takes them.

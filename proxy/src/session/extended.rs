@@ -93,7 +93,7 @@ impl Session {
         if !self.pending.is_empty() {
             self.pending.push(Pending::Reply(bytes.to_vec(), undo));
         } else if let Some(link) = self.links.iter_mut().find(|l| !l.expects.is_empty()) {
-            link.expects.push_back(Expect::Local(bytes.to_vec(), undo));
+            link.expects.push_back(Expect::Local(bytes.to_vec().into(), undo));
         } else {
             self.client.push(bytes);
         }
@@ -205,7 +205,7 @@ impl Session {
         if let Some(used) = state.prepared.get_mut(&prepared.id) {
             *used = tick;
             if let Some(name) = client_name {
-                link.expects.push_back(Expect::Local(message::PARSE_COMPLETE.to_vec(), undo(name)));
+                link.expects.push_back(Expect::Local(message::PARSE_COMPLETE.into(), undo(name)));
             }
             return ServerName::of(prepared.id);
         }
@@ -218,7 +218,7 @@ impl Session {
         };
         if !named && state.unnamed == Some(prepared.id) {
             if let Some(name) = client_name {
-                link.expects.push_back(Expect::Local(message::PARSE_COMPLETE.to_vec(), undo(name)));
+                link.expects.push_back(Expect::Local(message::PARSE_COMPLETE.into(), undo(name)));
             }
             return ServerName::unnamed();
         }
@@ -339,7 +339,7 @@ impl Session {
                     self.links[index].expects.push_back(expect);
                 }
                 Pending::Reply(bytes, undo) => {
-                    self.links[index].expects.push_back(Expect::Local(bytes, undo));
+                    self.links[index].expects.push_back(Expect::Local(bytes.into(), undo));
                 }
             }
         }
@@ -375,12 +375,7 @@ impl Session {
             place: Place::Link(link.shard),
             commits: false,
         };
-        match self.portals.get_mut(bind.portal) {
-            Some(known) => *known = portal,
-            None => {
-                self.portals.insert(bind.portal.into(), portal);
-            }
-        }
+        self.portals.insert(bind.portal, portal);
     }
 
     pub(super) fn send_describe_portal(&mut self, index: usize, name: &[u8]) {
@@ -440,6 +435,11 @@ impl Session {
             let [statement] = &analysis[..] else { continue };
             match statement.template.plan(&topology, &prepared.sql, &statement.literals, Params::default()) {
                 Ok(Plan::One(shard)) => return shard,
+                Ok(Plan::Gather(gather)) => {
+                    if let Some(shard) = gather.scratch {
+                        return shard;
+                    }
+                }
                 Ok(_) => {}
                 // Without its values nobody knows where it runs; but not every shard knows its tables.
                 Err(_) => return statement.template.home(),
@@ -474,7 +474,7 @@ impl Session {
         let analysis = self.analysis(&topology, &prepared);
         if is_local(&analysis) {
             self.reply(message::BIND_COMPLETE, Undo::Nothing);
-            self.portals.insert(bind.portal.into(), Portal::new(prepared, Place::Local));
+            self.portals.insert(bind.portal, Portal::new(prepared, Place::Local));
             return Ok(());
         }
         if let Some(report) = self.refuses_statements() {
@@ -541,7 +541,7 @@ impl Session {
                     done: false,
                     merging: None,
                 };
-                self.portals.insert(bind.portal.into(), Portal::new(prepared, place));
+                self.portals.insert(bind.portal, Portal::new(prepared, place));
             }
         }
         Ok(())
@@ -731,7 +731,9 @@ impl Session {
         match portal.place {
             Place::Local => {
                 self.flush_pending(None).await?;
-                if matches!(template.kind, Kind::Set(_)) && !self.client.sync_is_next() {
+                if matches!(template.kind, Kind::Set(_) | Kind::Listen(_) | Kind::Unlisten(_))
+                    && !self.client.sync_is_next()
+                {
                     self.hold_setting().await?;
                 }
                 match self.local(&prepared.sql, template).await? {
@@ -918,7 +920,7 @@ impl Session {
             .portals
             .iter()
             .filter(|(_, p)| matches!(p.place, Place::Fan { describe: true, done: false, .. }))
-            .map(|(name, portal)| (name.clone(), portal.clone()))
+            .map(|(name, portal)| (name.to_vec(), portal.clone()))
             .collect();
         for (name, portal) in waiting {
             let Place::Fan { plan, tail, .. } = &portal.place else { continue };
@@ -926,6 +928,7 @@ impl Session {
                 Plan::Each(each) => each.shards[0],
                 Plan::Merge(merge) => merge.shards[0],
                 Plan::Explain(explain) => explain.shards[0],
+                Plan::Gather(gather) => gather.scratch.unwrap_or_else(|| self.any_shard()),
                 _ => self.any_shard(),
             };
             let index = match self.link_for(shard).await {
@@ -1085,6 +1088,8 @@ fn is_local(analysis: &[Statement]) -> bool {
                 | Kind::DiscardAll
                 | Kind::Prepare { .. }
                 | Kind::Deallocate(_)
+                | Kind::Listen(_)
+                | Kind::Unlisten(_)
         ),
         _ => false,
     }

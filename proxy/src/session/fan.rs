@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use pgherd_router::ShardId;
 use pgherd_router::combine::Aggregator;
-use pgherd_router::plan::{Combine, CopyFormat, Each, Explain, Plan, Template};
+use pgherd_router::plan::{Combine, CopyFormat, Each, Plan, Shown, Template};
 use pgherd_wire::message::{self, Report};
 
 use super::link::{Expect, Unit};
@@ -64,6 +64,7 @@ impl Session {
             Plan::Split { parts, .. } => parts.iter().map(|p| p.shard).collect(),
             Plan::CopyFrom(copy) => copy.shards.clone(),
             Plan::CopyTo { shards, .. } => shards.clone(),
+            Plan::Gather(gather) => return Box::pin(self.gather(text, template, gather, via)).await,
         };
         let copy_in = matches!(plan, Plan::CopyFrom(_));
         let write = !template.read_only && !matches!(plan, Plan::CopyTo { .. });
@@ -113,7 +114,7 @@ impl Session {
                         }
                         self.run_jobs(jobs, &each, &via).await?
                     }
-                    Plan::Any | Plan::One(_) => {
+                    Plan::Any | Plan::One(_) | Plan::Gather(_) => {
                         Err(Report::error("XX000", "a plan of one shard was fanned out"))
                     }
                 }
@@ -157,7 +158,7 @@ impl Session {
         }
     }
 
-    async fn fan_failed(&mut self, own_block: bool, report: Report) -> Result<String, Report> {
+    pub(super) async fn fan_failed(&mut self, own_block: bool, report: Report) -> Result<String, Report> {
         if own_block {
             let _ = self.roll_back().await;
         } else if self.block.is_some() {
@@ -349,7 +350,7 @@ impl Session {
     async fn run_explain(
         &mut self,
         text: &str,
-        explain: &Explain,
+        explain: &Shown,
         via: &Via<'_>,
     ) -> Result<Result<String, Report>, End> {
         let describe = !matches!(via, Via::Extended { describe: false, .. });
@@ -598,7 +599,7 @@ fn bound_of(via: &Via<'_>) -> Option<(Rc<Prepared>, Vec<u8>)> {
 }
 
 /// Bind's rule for format codes: none (all text), one for all, or one each.
-fn format_of(formats: &[u16], n: usize) -> u16 {
+pub(super) fn format_of(formats: &[u16], n: usize) -> u16 {
     match formats {
         [] => 0,
         [all] => *all,
@@ -635,7 +636,7 @@ pub(super) fn same_columns(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// A setting of extra_float_digits under which floats do not survive being text.
-fn low(value: &super::settings::Value) -> bool {
+pub(super) fn low(value: &super::settings::Value) -> bool {
     !value.text().trim().trim_matches('\'').parse::<i32>().is_ok_and(|digits| digits >= 1)
 }
 

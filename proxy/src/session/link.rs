@@ -5,6 +5,7 @@
 //!
 //! Not here: who asked and why (`session`), lending (`pgherd_pool`).
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ const UNDERSTOOD_BYTES_MAX: usize = 16 << 20;
 
 /// A block for reading; forwarded in place.
 pub const BLOCK_BYTES: usize = 16 * 1024;
+
+/// What a block becomes while a server fills it: a large result costs fewer reads and writes.
+const LARGE_BLOCK_BYTES: usize = 64 * 1024;
 
 /// What a server connection remembers while it goes from client to client.
 #[derive(Debug, Default)]
@@ -80,7 +84,7 @@ pub enum Expect {
     Close,
     Sync,
     /// A reply of pgherd's own, in its place among the server's.
-    Local(Vec<u8>, Undo),
+    Local(Cow<'static, [u8]>, Undo),
     /// Everything up to ReadyForQuery belongs to a statement of pgherd's own, or to a part of a statement that runs on several shards.
     Unit(Unit),
     /// One extended message of pgherd's own inside the client's batch: swallowed until CommandComplete. `prepares`: what it makes
@@ -120,6 +124,9 @@ pub enum Unit {
     /// COPY TO STDOUT of one shard among several. The first one's CopyOutResponse is the client's; a header line or a
     /// binary signature is kept once, a binary trailer is the session's to say.
     CopyOut { first: bool, header: bool, binary: bool },
+    /// Rows on their way to another server: they are kept in `Captured::pulled` as the data of a COPY, until somebody takes
+    /// them away. `binary`: as they are, for the binary format.
+    Pull { binary: bool },
 }
 
 /// What a unit said.
@@ -148,6 +155,10 @@ pub struct Captured {
     pub copy: Option<(u8, Vec<u8>)>,
     /// CopyData messages of a COPY TO.
     pub copied_rows: u64,
+    /// Rows of [`Unit::Pull`] that nobody has taken yet, and all that there were so far. With rows that statements of a unit inserted.
+    pub pulled: Vec<u8>,
+    pub pulled_rows: u64,
+    pub pulled_bytes: u64,
 }
 
 impl Captured {
@@ -269,11 +280,15 @@ impl Link {
 
     /// Gives up what the next link can use again.
     pub fn into_parts(self) -> (Box<Server<LinkState>>, Spare) {
-        let (mut out, mut expects, mut captured) = (self.out, self.expects, self.captured);
+        let (mut block, mut out, mut expects, mut captured) =
+            (self.block, self.out, self.expects, self.captured);
+        if block.len() == LARGE_BLOCK_BYTES {
+            block.truncate(BLOCK_BYTES);
+        }
         out.clear();
         expects.clear();
         captured.clear();
-        (self.server, Spare { block: self.block, out, expects, captured })
+        (self.server, Spare { block, out, expects, captured })
     }
 
     /// No reply owed and nothing to send.
@@ -287,7 +302,13 @@ impl Link {
             || self.ddl_done
             || self.broken.is_some()
             || !self.undone.is_empty()
-            || matches!(self.expects.front(), Some(Expect::Local(..)))
+            || self.has_local_news()
+    }
+
+    /// A reply of pgherd's own may be said now. One that stands before a BindComplete of the same batch goes out with that.
+    fn has_local_news(&self) -> bool {
+        matches!(self.expects.front(), Some(Expect::Local(..)))
+            && !matches!(self.expects.get(1), Some(Expect::Bind))
     }
 
     /// A ReadyForQuery will come by itself.
@@ -414,12 +435,15 @@ impl Link {
             }
             Poll::Ready(Ok(n)) => {
                 self.end += n;
+                let filled = self.end == BLOCK_BYTES && self.block.len() == BLOCK_BYTES;
                 if let Err(why) = self.digest(cx, client) {
                     self.fail(Broken::Violation(why));
                 }
                 if self.expects.is_empty() {
                     // What is asked from here on needs a Flush of its own.
                     self.flush_asked = false;
+                } else if filled {
+                    self.block.resize(LARGE_BLOCK_BYTES, 0);
                 }
                 true
             }
@@ -468,10 +492,12 @@ impl Link {
             };
             let available = self.end - at;
             let whole = available >= head.total();
-            if whole
-                && matches!(head.kind, b'D' | b'T' | b'd')
-                && matches!(self.expects.front(), Some(Expect::Query { .. }))
-            {
+            let plain = match self.expects.front() {
+                Some(Expect::Query { .. }) => matches!(head.kind, b'D' | b'T' | b'd'),
+                Some(Expect::Execute { .. }) => matches!(head.kind, b'D' | b'd'),
+                _ => false,
+            };
+            if whole && plain {
                 // Most of what ever comes.
                 at += head.total();
                 continue;
@@ -498,7 +524,7 @@ impl Link {
                 || match self.expects.front() {
                     Some(Expect::Unit(unit)) => match head.kind {
                         b'C' | b'E' | b'T' | b'G' | b'H' | b't' => true,
-                        b'D' => matches!(unit, Unit::Collect | Unit::Stream),
+                        b'D' => matches!(unit, Unit::Collect | Unit::Stream | Unit::Pull { .. }),
                         b'd' => matches!(
                             unit,
                             Unit::CopyOut { header: true, .. } | Unit::CopyOut { binary: true, .. }
@@ -850,6 +876,10 @@ impl Link {
             b'C' => {
                 let text = &self.block[body];
                 let text = text.strip_suffix(b"\0").unwrap_or(text);
+                if let Some(rows) = text.strip_prefix(b"INSERT 0 ") {
+                    let rows = std::str::from_utf8(rows).ok().and_then(|rows| rows.parse::<u64>().ok());
+                    self.captured.pulled_rows += rows.unwrap_or(0);
+                }
                 self.captured.tag = Some(String::from_utf8_lossy(text).into_owned());
                 Ok(false)
             }
@@ -886,6 +916,17 @@ impl Link {
                 Unit::Stream => {
                     let frame = body.start - HEADER_BYTES..body.end;
                     self.captured.rows_raw.extend_from_slice(&self.block[frame]);
+                    Ok(false)
+                }
+                Unit::Pull { binary } => {
+                    let captured = &mut *self.captured;
+                    captured.pulled_rows += 1;
+                    captured.pulled_bytes += body.len() as u64;
+                    // The body of a DataRow is a tuple of COPY's binary format, byte for byte.
+                    match binary {
+                        true => captured.pulled.extend_from_slice(&self.block[body]),
+                        false => super::gather::copy_line(&self.block[body], &mut captured.pulled)?,
+                    }
                     Ok(false)
                 }
                 Unit::Collect => {

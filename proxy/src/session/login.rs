@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use pgherd_router::ShardId;
-use pgherd_router::plan::SessionEffect;
 use pgherd_wire::message::Report;
 
-use super::client::Told;
 use super::link::Unit;
 use super::settings::Value;
 use super::{LinkError, Session};
 use crate::cancel::CancelKey;
+use crate::database::Accepted;
 use crate::handshake;
 
 /// Startup settings that any server takes and none reports in another form than it was given.
@@ -21,15 +20,20 @@ impl Session {
     /// becomes what the client is told.
     pub async fn accept_settings(&mut self) -> Result<(), Report> {
         let startup = self.startup.clone();
+        let key = format!("{startup:?}");
+        if let Some(accepted) = self.pools.accepted(&key) {
+            // The very same for all clients that say the same: most of what an idle client would keep for itself.
+            self.client.set_told(accepted.told);
+            self.card.settings.replace(accepted.settings.clone());
+            self.startup = accepted.settings.clone();
+            self.settings = accepted.settings;
+            return Ok(());
+        }
         if startup.names().all(|name| PLAIN.contains(&name)) {
             if let Some(Value::Raw(name)) = startup.get("application_name") {
                 self.client.retell("application_name", name);
             }
-            return Ok(());
-        }
-        let key = format!("{startup:?}");
-        if let Some(told) = self.pools.accepted(&key) {
-            self.client.set_told(told);
+            self.pools.accept(key, Accepted { settings: startup, told: self.client.told().clone() });
             return Ok(());
         }
         // ParameterStatus messages come for the client; it gets them with its welcome, all in one.
@@ -37,8 +41,7 @@ impl Session {
         let result = self.try_settings().await;
         self.client.hushed = false;
         result?;
-        let told: Arc<Told> = self.client.told().clone();
-        self.pools.accept(key, told);
+        self.pools.accept(key, Accepted { settings: startup, told: self.client.told().clone() });
         Ok(())
     }
 
@@ -95,22 +98,17 @@ impl Session {
         }
         self.run_units(&all).await;
         let nothing = self.worker.no_settings.clone();
+        let mut clean = Vec::new();
         for i in all {
-            // One that could not is in an unknown state.
-            let done = self.unit_result(i).is_ok();
+            clean.push(self.unit_result(i).is_ok());
             let state = &mut self.links[i].server.state;
             state.prepared.clear();
             state.unnamed = None;
-            state.settings = done.then(|| nothing.clone());
+            state.settings = Some(nothing.clone());
         }
-        self.purge_broken();
-    }
-
-    /// From now on the session keeps its servers: something lives in them that is nobody else's.
-    pub(super) fn pin(&mut self, effect: SessionEffect) {
-        if self.pinned.is_none() {
-            tracing::debug!(?effect, database = %self.db.name, "a session keeps its server");
-            self.pinned = Some(effect);
-        }
+        // One that could not is in an unknown state, and is closed.
+        let mut clean = clean.into_iter();
+        self.links.retain(|_| clean.next().unwrap_or(false));
+        self.cancel.set(self.links.iter().map(|l| l.server.cancel.clone()));
     }
 }

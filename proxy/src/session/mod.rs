@@ -8,8 +8,9 @@
 //!
 //! The rooms: [`client`] and [`link`] are the two sides; `query` and `extended` take in the client's messages, `now`
 //! those that need no waiting;
-//! `fan` runs a statement on several shards, `merge` where their rows are sorted into one stream; `transaction` begins and ends; `copy` splits COPY FROM; `schema` reads what a
-//! transaction changed; `named` is SQL PREPARE and set_config.
+//! `fan` runs a statement on several shards, `merge` where their rows are sorted into one stream; `gather` lets one finish it with rows of the others; `transaction` begins and ends;
+//! `copy` splits COPY FROM; `schema` reads what a transaction changed; `named` is SQL PREPARE and set_config; `pin` keeps servers
+//! with their client.
 //!
 //! Start reading at [`Session::run`].
 
@@ -17,13 +18,18 @@ pub mod client;
 mod copy;
 mod extended;
 mod fan;
+mod gather;
 pub mod link;
+mod listen;
 mod login;
 mod merge;
 mod named;
+mod names;
 mod now;
+mod pin;
 mod query;
 mod schema;
+mod seldom;
 pub mod settings;
 pub mod statements;
 mod transaction;
@@ -34,20 +40,23 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use pgherd_config::PoolMode;
-use pgherd_pool::{Pass, Pool, Server};
+use pgherd_pool::{Pass, Server};
 use pgherd_router::ShardId;
-use pgherd_router::plan::SessionEffect;
 use pgherd_wire::message::{self, Report};
 
 use crate::cancel::CancelEntry;
 use crate::database::{Database, UserPools};
 use crate::roster::{Card, Order, Phase, Why};
 use crate::worker::Worker;
-use client::{Client, Incoming, Names, Tally};
-use extended::{Pending, Portal};
+use client::{Client, Incoming, Tally};
+use extended::Pending;
+pub use extended::Portal;
 use link::{Broken, Expect, Link, LinkState, Undo, Unit};
+use listen::Listening;
+use names::Names;
 use now::Quick;
+use pin::Kept;
+use seldom::Seldom;
 use settings::Settings;
 use transaction::Block;
 
@@ -75,12 +84,30 @@ pub enum End {
     Fatal,
 }
 
+/// What a client with a server needs and an idle one does not: made once, lent again and again by the worker. Empty, with
+/// room.
+#[derive(Default)]
+pub struct Luggage {
+    pub links: Vec<Link>,
+    pub portals: Names<Portal>,
+}
+
+/// What came of waiting for a server, until the message that waits is taken in.
+struct Granted {
+    shard: ShardId,
+    outcome: Result<Box<Server<LinkState>>, Box<Report>>,
+}
+
 pub struct Session {
     worker: Rc<Worker>,
     db: Arc<Database>,
     pools: Arc<UserPools>,
     client: Client,
     links: Vec<Link>,
+    /// A server that none of the links has yet, because of the wait for it.
+    granted: Option<Granted>,
+    /// What is at the front needs a server of this shard, and nothing but that none is idle keeps it from the quick way.
+    wanted: Option<ShardId>,
     /// Leave to hold servers of several shards at once: see `pgherd_pool::Gate`.
     pass: Option<Pass>,
     block: Option<Block>,
@@ -88,12 +115,15 @@ pub struct Session {
     settings: Arc<Settings>,
     portals: Names<Portal>,
     /// SQL cursors, by the shard that they were declared on.
-    cursors: std::collections::HashMap<String, ShardId>,
+    cursors: Seldom<String, ShardId>,
     /// Messages of the extended protocol whose server is not known yet.
     pending: Vec<Pending>,
     /// After an error of pgherd's own in the extended protocol: everything is skipped until Sync.
     skip: bool,
-    pinned: Option<SessionEffect>,
+    pinned: Option<Kept>,
+    listening: Option<Box<Listening>>,
+    /// It listens and has notified: it may be about to hear itself.
+    echo: bool,
     cancel: Arc<CancelEntry>,
     card: Rc<Card>,
     /// Waiting for servers since the session last counted it.
@@ -113,22 +143,26 @@ impl Session {
         card: Rc<Card>,
     ) -> Self {
         // In session mode it has its server from the first statement to the last.
-        let pinned = (pools.settings.mode == PoolMode::Session).then_some(SessionEffect::Other);
+        let pinned = Kept::by(pools.settings.mode);
         Self {
             worker,
             db,
             pools,
             client,
             links: Vec::new(),
+            granted: None,
+            wanted: None,
             pass: None,
             block: None,
             settings: startup.clone(),
             startup,
             portals: Names::default(),
-            cursors: Default::default(),
+            cursors: Seldom::default(),
             pending: Vec::new(),
             skip: false,
             pinned,
+            listening: None,
+            echo: false,
             cancel: card.cancel.clone(),
             card,
             waited: Duration::ZERO,
@@ -138,7 +172,7 @@ impl Session {
     }
 
     /// Serves the client until it leaves.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         poll_fn(|cx| {
             self.card.served_by(cx.waker());
             Poll::Ready(())
@@ -149,21 +183,32 @@ impl Session {
                 self.idle().await;
             }
             if self.must_leave() {
-                self.card.tell(Order::End(Why::Operator));
+                self.card.tell(Order::End(self.deaf().unwrap_or(Why::Operator)));
                 break End::Client;
             }
+            self.deliver();
             if self.pools.successor().is_some() {
                 self.follow();
             }
             self.card.begin();
-            match self.quick().await {
-                Ok(Quick::Done) => {}
-                // Boxed, so that an idle session is small: what a running statement needs lives only as long as it.
-                Ok(Quick::Long) => match Box::pin(self.busy()).await {
-                    Ok(()) => {}
-                    Err(end) => break end,
-                },
-                Err(end) => break end,
+            // Boxed, so that an idle session is small: what a running statement needs lives only as long as it.
+            let served = loop {
+                match self.quick().await {
+                    Ok(Quick::Done) => break Ok(()),
+                    Ok(Quick::Long) => break Box::pin(self.busy()).await,
+                    Ok(Quick::Wait(shard)) => match Box::pin(self.wait_now(shard)).await {
+                        Ok(()) => {}
+                        Err(end) => break Err(end),
+                    },
+                    Err(end) => break Err(end),
+                }
+            };
+            self.return_granted();
+            if let Err(end) = served {
+                break end;
+            }
+            if self.lets_go() {
+                Box::pin(self.let_go()).await;
             }
         };
         Box::pin(self.leave(end)).await;
@@ -175,10 +220,18 @@ impl Session {
             self.worker.give_block(block);
         }
         self.worker.give_scratch(self.client.take_out());
+        if self.links.is_empty() && self.portals.is_empty() {
+            self.worker.give_luggage(Luggage {
+                links: std::mem::take(&mut self.links),
+                portals: std::mem::take(&mut self.portals),
+            });
+        }
         poll_fn(|cx| {
             for link in &mut self.links {
                 while link.poll_take(cx, &mut self.client) {}
             }
+            self.client.poll_flush(cx);
+            self.deliver();
             self.client.poll_flush(cx);
             if self.client.gone || self.must_leave() {
                 return Poll::Ready(());
@@ -193,12 +246,17 @@ impl Session {
     fn follow(&mut self) {
         while let Some(successor) = self.pools.successor()
             && self.links.is_empty()
+            && self.granted.is_none()
             && self.block.is_none()
         {
             let Some((db, pools)) = successor.clone() else {
                 self.card.tell(Order::Leave);
                 return;
             };
+            if self.listening.is_some() && !Arc::ptr_eq(&self.db.hub, &db.hub) {
+                // Other servers: what they say between now and the next LISTEN nobody hears.
+                self.card.tell(Order::End(Why::NotificationsLost));
+            }
             self.card.pools.replace(pools.clone());
             self.db = db;
             self.pools = pools;
@@ -208,7 +266,7 @@ impl Session {
     /// It was told to, and no transaction of the client's stands in the way.
     fn must_leave(&self) -> bool {
         match self.card.order() {
-            None => false,
+            None => self.deaf().is_some(),
             Some(Order::End(_)) => true,
             Some(Order::Leave) => self.block.is_none() && !self.links.iter().any(|l| l.unsynced),
         }
@@ -288,6 +346,7 @@ impl Session {
             self.after_replies()?;
             if self.links.iter().all(Link::quiet) && self.client.pending_out() == 0 {
                 self.release_if_free();
+                self.show_pin(false);
                 self.count();
                 if self.client.gone || self.client.eof {
                     return Err(End::Client);
@@ -627,7 +686,7 @@ impl Session {
             if link.lost_replies == 0 {
                 // In a transaction, but nothing asked: the next statement learns of it.
                 if let Some(block) = &mut self.block {
-                    block.loss = Some(report);
+                    block.loss = Some(Box::new(report));
                 }
                 continue;
             }
@@ -756,10 +815,10 @@ impl Session {
         match undo {
             Undo::Nothing => {}
             Undo::Define(name) => {
-                self.client.undone = self.client.statements.remove_entry(&name);
+                self.client.undone = self.client.statements.remove(&name).map(|statement| (name, statement));
             }
             Undo::Restore(name, statement) => {
-                self.client.statements.insert(name, statement);
+                self.client.statements.insert(&name, statement);
             }
         }
     }
@@ -834,6 +893,8 @@ impl Session {
                 return Err(LinkError::Refused(refusal));
             }
             if self.db.sharded && self.pass.is_none() {
+                // Nobody waits in front of the gate with a server in hand.
+                self.return_granted();
                 let pass = match self.pools.gate.try_enter() {
                     Some(pass) => pass,
                     None => self.wait_for(Box::pin(self.pools.clone().enter())).await?,
@@ -841,7 +902,7 @@ impl Session {
                 self.pass = Some(pass);
             }
         }
-        if self.db.is_paused() && self.links.is_empty() {
+        if self.db.is_paused() && self.links.is_empty() && self.granted.is_none() {
             let db = self.db.clone();
             self.wait_for(Box::pin(async move {
                 db.resumed().await;
@@ -849,26 +910,12 @@ impl Session {
             }))
             .await?;
         }
-        let pool = self.pools.shard(shard).clone();
-        let server = match pool.try_checkout(self.worker.id) {
-            Some(server) => server,
-            None => {
-                let worker = self.worker.id;
-                let pool: Arc<Pool<LinkState>> = pool;
-                let name = self.db.shard_name(shard).to_owned();
-                let sharded = self.db.sharded;
-                self.wait_for(Box::pin(async move {
-                    pool.checkout(worker).await.map_err(|e| {
-                        let mut report = e.report();
-                        if sharded {
-                            let detail = report.detail.take().unwrap_or_default();
-                            report.detail = Some(format!("Shard \"{name}\". {detail}").trim_end().to_owned());
-                        }
-                        report
-                    })
-                }))
-                .await?
-            }
+        let server = match self.take_granted(shard) {
+            Some(outcome) => outcome.map_err(|report| LinkError::Refused(*report))?,
+            None => match self.pools.shard(shard).try_checkout(self.worker.id) {
+                Some(server) => server,
+                None => self.wait_for_server(shard).await?,
+            },
         };
         self.note_lent(&server);
         self.links.push(Link::new(shard, server, self.worker.take_spare()));
@@ -878,6 +925,40 @@ impl Session {
             return Err(LinkError::Refused(report));
         }
         Ok(index)
+    }
+
+    /// Waits until a server of `shard` is lent.
+    async fn wait_for_server(&mut self, shard: ShardId) -> Result<Box<Server<LinkState>>, LinkError> {
+        let pool = self.pools.shard(shard).clone();
+        let (db, worker) = (self.db.clone(), self.worker.id);
+        self.wait_for(Box::pin(async move {
+            pool.checkout(worker).await.map_err(|e| {
+                let mut report = e.report();
+                if db.sharded {
+                    let detail = report.detail.take().unwrap_or_default();
+                    let name = db.shard_name(shard);
+                    report.detail = Some(format!("Shard \"{name}\". {detail}").trim_end().to_owned());
+                }
+                report
+            })
+        }))
+        .await
+    }
+
+    /// What the quick way waited for.
+    fn take_granted(&mut self, shard: ShardId) -> Option<Result<Box<Server<LinkState>>, Box<Report>>> {
+        if self.granted.as_ref()?.shard == shard {
+            return self.granted.take().map(|granted| granted.outcome);
+        }
+        self.return_granted();
+        None
+    }
+
+    /// Nobody needs it after all.
+    fn return_granted(&mut self) {
+        if let Some(Granted { shard, outcome: Ok(server) }) = self.granted.take() {
+            self.pools.shard(shard).checkin(self.worker.id, server);
+        }
     }
 
     /// A server is this client's from now on: for cancel requests, the console, statistics.
@@ -999,7 +1080,7 @@ impl Session {
     }
 
     /// The client is gone: its statements are cancelled, its transaction rolled back, its servers kept if that is clean.
-    async fn leave(mut self, end: End) {
+    async fn leave(mut self: Box<Self>, end: End) {
         self.count();
         if let Some(why) = self.card.ends()
             && !self.client.gone
@@ -1013,6 +1094,8 @@ impl Session {
         }
         self.client.gone = true;
         self.client.shrink();
+        // For the next client: a block of its own for each connection would be cleared each time.
+        self.worker.give_block(self.client.give_up_block());
         let clean = tokio::time::timeout(CLEAN_UP_TIMEOUT, async {
             let running: Vec<_> =
                 self.links.iter().filter(|l| !l.quiet()).map(|l| l.server.cancel.clone()).collect();
@@ -1062,12 +1145,12 @@ impl Session {
             self.run_units(&all).await;
         })
         .await;
-        let keeps = self.pools.settings.mode == PoolMode::Session;
         if clean.is_ok()
-            && keeps
+            && self.discardable()
             && tokio::time::timeout(CLEAN_UP_TIMEOUT, self.discard_links()).await.is_ok()
         {
             // As new: nothing of this client is left in them.
+            self.unpin();
             self.release_all();
         }
         if clean.is_ok() && self.pinned.is_none() {

@@ -48,7 +48,7 @@ impl Session {
             report.shift_position(before as i64 - sent as i64);
             return Ok(Err(report));
         }
-        self.client.statements.insert(name.as_bytes().into(), prepared);
+        self.client.statements.insert(name.as_bytes(), prepared);
         Ok(Ok("PREPARE".to_owned()))
     }
 

@@ -4,6 +4,9 @@
 //! function looks first and then acts: when it answers `false` it has changed nothing that they would not change the same
 //! way, and the message is theirs. Nothing here refuses anything: whatever deserves an error goes the long way.
 //!
+//! One wait belongs to it: where nothing is in the way but that no server is idle, the session waits for one, and the same message is
+//! looked at again.
+//!
 //! Why it exists: the long way is a machine of futures, which costs more than the message. Here a message costs no allocation
 //! and no copy of its body.
 //!
@@ -25,7 +28,7 @@ use super::link::Link;
 use super::query::text_of;
 use super::statements::Prepared;
 use super::transaction::Block;
-use super::{End, Session};
+use super::{End, Granted, LinkError, Luggage, Session};
 use crate::database::PLAIN_VERSION;
 
 enum Control {
@@ -54,6 +57,8 @@ pub(super) enum Quick {
     Done,
     /// What is at the front needs the long way.
     Long,
+    /// What is at the front needs a server of this shard, and none is idle: see [`Session::wait_now`].
+    Wait(ShardId),
 }
 
 impl Session {
@@ -61,14 +66,29 @@ impl Session {
     pub(super) async fn quick(&mut self) -> Result<Quick, End> {
         self.client.lend(|| self.worker.take_block());
         self.client.lend_out(|| self.worker.take_scratch());
+        if self.links.capacity() == 0 && self.portals.is_empty() {
+            Luggage { links: self.links, portals: self.portals } = self.worker.take_luggage();
+        }
         poll_fn(|cx| self.poll_quick(cx)).await
+    }
+
+    /// Waits for a server of `shard`. Whatever comes of it is [`Session::granted`], for whoever takes in the message at the
+    /// front.
+    pub(super) async fn wait_now(&mut self, shard: ShardId) -> Result<(), End> {
+        let outcome = match self.wait_for_server(shard).await {
+            Ok(server) => Ok(server),
+            Err(LinkError::Refused(report)) => Err(Box::new(report)),
+            Err(LinkError::End(end)) => return Err(end),
+        };
+        self.granted = Some(Granted { shard, outcome });
+        Ok(())
     }
 
     fn poll_quick(&mut self, cx: &mut Context<'_>) -> Poll<Result<Quick, End>> {
         let mut served = false;
         loop {
             if !self.take_in_now() {
-                return Poll::Ready(Ok(Quick::Long));
+                return Poll::Ready(Ok(self.wanted.take().map_or(Quick::Long, Quick::Wait)));
             }
             let backlogged = self.backlogged();
             let mut progress = false;
@@ -284,7 +304,7 @@ impl Session {
         match &template.kind {
             Kind::Begin(_) if self.may_begin() && self.pending.is_empty() => {
                 self.client.push(message::BIND_COMPLETE);
-                self.portals.insert(bind.portal.into(), Portal::new(prepared, Place::Local));
+                self.portals.insert(bind.portal, Portal::new(prepared, Place::Local));
                 return true;
             }
             Kind::Commit { chain: false } if !self.db.sharded => {
@@ -433,7 +453,7 @@ impl Session {
     }
 
     /// Like `link_for`, when the server is at hand: held already, or idle with this worker.
-    pub(super) fn link_now(&mut self, shard: ShardId) -> Option<usize> {
+    fn link_now(&mut self, shard: ShardId) -> Option<usize> {
         let settings = &self.settings;
         if let Some(index) = self.links.iter().position(|l| l.shard == shard) {
             if self.links.iter().enumerate().any(|(i, l)| i != index && !l.quiet()) {
@@ -446,17 +466,36 @@ impl Session {
             };
             return ready.then_some(index);
         }
-        if !self.links.is_empty() || (self.db.sharded && self.block.is_some()) || self.db.is_paused() {
+        if !self.links.is_empty() || (self.db.sharded && self.block.is_some()) {
+            return None;
+        }
+        // A PAUSE that came during the wait waits for who has a server already.
+        if self.db.is_paused() && self.granted.is_none() {
             return None;
         }
         let pool = self.pools.shard(shard);
-        let mut server = pool.try_checkout(self.worker.id)?;
+        let mut server = match self.granted.take() {
+            None => match pool.try_checkout(self.worker.id) {
+                Some(server) => server,
+                None => {
+                    self.wanted = Some(shard);
+                    return None;
+                }
+            },
+            Some(Granted { shard: of, outcome: Ok(server) }) if of == shard => server,
+            // Refused, or, with other facts than before the wait, for another shard: for the long way.
+            other => {
+                self.granted = other;
+                return None;
+            }
+        };
         if !server.state.used {
             server.state.used = true;
             server.state.settings = Some(self.worker.no_settings.clone());
         }
         if server.state.schema_version != self.db.schema_version() || !server.state.has(settings) {
-            pool.checkin(self.worker.id, server);
+            // Kept: the long way needs it at once, and whoever waited for it waits no second time.
+            self.granted = Some(Granted { shard, outcome: Ok(server) });
             return None;
         }
         self.note_lent(&server);

@@ -9,6 +9,7 @@ use pgherd_wire::message::{self, Report};
 
 use super::fan::Via;
 use super::link::Expect;
+use super::listen::Change;
 use super::transaction::{Block, in_failed_block};
 use super::{End, LinkError, Session};
 
@@ -77,10 +78,10 @@ impl Session {
                 && !remembered(sql, &statements) =>
             {
                 for statement in &statements {
-                    if let Some(effect) =
-                        statement.template.effect.filter(|effect| *effect != SessionEffect::SequenceValue)
-                    {
-                        self.pin(effect);
+                    let mut allowed = self.note_effect(&statement.template);
+                    if matches!(statement.template.kind, Kind::Listen(_)) {
+                        // With a COPY in it the string is a server's as a whole.
+                        allowed = allowed.and_then(|()| self.pin(SessionEffect::Listen));
                     }
                     if matches!(
                         statement.template.kind,
@@ -92,7 +93,11 @@ impl Session {
                             | Kind::Deallocate(_)
                     ) {
                         // What the string leaves in the session is not known statement by statement.
-                        self.pin(pgherd_router::plan::SessionEffect::Other);
+                        allowed = allowed.and_then(|()| self.pin(SessionEffect::Other));
+                    }
+                    if let Err(report) = allowed {
+                        self.settle().await?;
+                        return self.end_query(Err(report)).await;
                     }
                 }
                 let ddl = statements.iter().any(|s| s.template.ddl);
@@ -110,6 +115,11 @@ impl Session {
         if let Some(report) = self.refuses_statements() {
             self.settle().await?;
             return self.end_query(Err(report)).await;
+        }
+        if self.listening.is_some() && template.effect == Some(SessionEffect::ListeningChannels) {
+            self.settle().await?;
+            let outcome = self.own_channels(text);
+            return self.end_query(outcome).await;
         }
         match &template.kind {
             Kind::Execute { .. } => {
@@ -159,7 +169,9 @@ impl Session {
             // In a transaction of pgherd's own (a batch that reached several shards) the Query is its end, which no server
             // may announce by itself.
             Some(shard)
-                if !(self.db.sharded && template.ddl) && self.block.as_ref().is_none_or(|b| b.explicit) =>
+                if !(self.echo && template.effect == Some(SessionEffect::Notify))
+                    && !(self.db.sharded && template.ddl)
+                    && self.block.as_ref().is_none_or(|b| b.explicit) =>
             {
                 for notice in &template.notices {
                     let report = Report::warning("01000", notice.as_str());
@@ -238,6 +250,9 @@ impl Session {
             }
         }
         match template.effect {
+            Some(SessionEffect::ListeningChannels) if self.listening.is_some() => {
+                return Some(super::listen::no_channels());
+            }
             Some(SessionEffect::SequenceValue) => {
                 let own = self.pinned.is_some() || self.block.is_some() && self.links.iter().any(|l| l.wrote);
                 if !own {
@@ -249,8 +264,7 @@ impl Session {
                     );
                 }
             }
-            Some(effect) => self.pin(effect),
-            None => {}
+            _ => return self.note_effect(template).err(),
         }
         None
     }
@@ -327,9 +341,7 @@ impl Session {
     }
 
     pub(super) fn forget_unnamed_portal(&mut self) {
-        if !self.portals.is_empty() {
-            self.portals.remove(&b""[..]);
-        }
+        self.portals.remove(b"");
     }
 
     /// Several statements in one string, on a sharded database.
@@ -379,6 +391,9 @@ impl Session {
         let outcome = self.end_implicit().await;
         if let Err(report) = outcome {
             self.client.say(|o| report.write(o));
+        }
+        if self.echo && self.block.is_none() {
+            self.hear_itself().await;
         }
         self.say_ready();
         Ok(())
@@ -498,13 +513,16 @@ impl Session {
         {
             self.client.say(|o| report.write(o));
         }
+        if self.echo && self.block.is_none() {
+            self.hear_itself().await;
+        }
         self.say_ready();
         Ok(())
     }
 
     /// What a failed or broken transaction answers to everything but its end.
     pub(super) fn refuses_statements(&mut self) -> Option<Report> {
-        if let Some(loss) = self.block.as_mut().and_then(|b| b.loss.take()) {
+        if let Some(loss) = self.block.as_mut().and_then(|b| b.loss.take()).map(|loss| *loss) {
             return Some(loss);
         }
         (self.block.is_some() && self.client.failed).then(in_failed_block)
@@ -540,7 +558,13 @@ impl Session {
         }
         let local = matches!(
             template.kind,
-            Kind::Set(_) | Kind::SetLocal | Kind::DiscardAll | Kind::Prepare { .. } | Kind::Deallocate(_)
+            Kind::Set(_)
+                | Kind::SetLocal
+                | Kind::DiscardAll
+                | Kind::Prepare { .. }
+                | Kind::Deallocate(_)
+                | Kind::Listen(_)
+                | Kind::Unlisten(_)
         );
         if !local {
             return Ok(None);
@@ -557,6 +581,10 @@ impl Session {
                 return Ok(Some(Err(refused(refusal))));
             }
         }
+        if let Some((change, tag)) = Change::of(&template.kind) {
+            let outcome = self.change_channels(change).await?;
+            return Ok(Some(outcome.map(|()| tag.to_owned())));
+        }
         let outcome = match &template.kind {
             Kind::Set(statement) => self.set(text, statement).await?.map(str::to_owned),
             Kind::SetLocal => self.set_local(text).await?,
@@ -564,16 +592,22 @@ impl Session {
                 if self.block.is_some() {
                     Err(Report::error("25001", "DISCARD ALL cannot run inside a transaction block"))
                 } else {
+                    self.unlisten_all().await;
                     self.client.statements.clear();
                     let reported = *self.settings != *self.startup;
                     self.client.described.clear();
                     self.settings = self.startup.clone();
                     if self.pools.settings.mode == pgherd_config::PoolMode::Session {
                         self.discard_links().await;
-                    } else if self.pinned.take().is_some() {
-                        // What the session held goes with its connections.
-                        self.links.clear();
-                        self.cancel.clear();
+                    } else if self.pinned.is_some() {
+                        if self.discardable() {
+                            self.discard_links().await;
+                        } else {
+                            // What the session held goes with its connections.
+                            self.links.clear();
+                            self.cancel.clear();
+                        }
+                        self.unpin();
                     }
                     // What a server reports of the settings that are back at their beginning is the client's to know now.
                     if reported && !self.db.sharded {
@@ -591,7 +625,7 @@ impl Session {
                 self.prepare_by_sql(text, name, types, body.start as usize..body.end as usize).await?
             }
             Kind::Deallocate(None) => {
-                self.client.statements.retain(|name, _| name.is_empty());
+                self.client.statements.clear_named();
                 self.client.described.clear();
                 if self.pinned.is_some() {
                     for link in &mut self.links {
@@ -653,8 +687,12 @@ fn copy_among_others(text: &str, shard: Option<ShardId>) -> Option<Report> {
 /// A string that changes what the session remembers of its settings and statements. With COPY in it, it is a server's as a
 /// whole all the same: its data passes between the answers.
 fn remembered(sql: &str, statements: &[Statement]) -> bool {
-    let told =
-        |s: &Statement| matches!(s.template.kind, Kind::Set(_) | Kind::DiscardAll | Kind::Deallocate(_));
+    let told = |s: &Statement| {
+        matches!(
+            s.template.kind,
+            Kind::Set(_) | Kind::DiscardAll | Kind::Deallocate(_) | Kind::Listen(_) | Kind::Unlisten(_)
+        )
+    };
     (super::named::names(statements) || statements.iter().any(told))
         && !statements.iter().any(|s| first_word_is(text_of(sql, s), "copy"))
 }

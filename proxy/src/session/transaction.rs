@@ -14,6 +14,7 @@ use pgherd_router::plan::{Begin, Isolation, Kind, SetStatement};
 use pgherd_wire::message::{self, Report};
 
 use super::link::{Expect, Unit};
+use super::listen::Change;
 use super::settings::{Settings, Value, literal};
 use super::{End, LinkError, Session};
 use crate::fault;
@@ -29,6 +30,8 @@ pub struct Block {
     settings_before: Arc<Settings>,
     /// SET inside the block: a rollback takes it back.
     pub settings_changed: bool,
+    /// LISTEN and UNLISTEN, in force when it has committed.
+    pub channels: Vec<Change>,
     /// The schema was changed.
     pub ddl: bool,
     /// NOTIFY was said on the first shard: it cannot be prepared there, so that shard has to decide.
@@ -40,19 +43,25 @@ pub struct Block {
     /// pgherd itself said an error in it, which no server knows of: it has failed whatever they say.
     pub verdict: bool,
     /// What the next statement is told about that.
-    pub loss: Option<Report>,
+    pub loss: Option<Box<Report>>,
     /// The schema as this transaction sees it, when it changed it.
     pub topology: Option<Arc<Topology>>,
     /// The client's own COMMIT is on its way to its only server: see `now`.
     pub committing: bool,
     /// It was changed since `topology` was made.
     pub topology_stale: bool,
+    /// One statement's, with one snapshot on each shard: the client knows nothing of it, and it may have several shards.
+    pub of_one_statement: bool,
+    /// Temporary tables were used there: that shard cannot prepare, so it has to decide.
+    pub scratch: Option<pgherd_router::ShardId>,
 }
 
 enum Prologue {
     Savepoint {
         name: String,
         settings: Arc<Settings>,
+        /// How many changes of channels came before it.
+        channels: usize,
     },
     /// SET LOCAL, SET CONSTRAINTS, SET TRANSACTION
     Statement(String),
@@ -66,6 +75,7 @@ impl Block {
             prologue: Vec::new(),
             settings_before: settings,
             settings_changed: false,
+            channels: Vec::new(),
             ddl: false,
             notified: false,
             configured: false,
@@ -75,7 +85,17 @@ impl Block {
             topology: None,
             topology_stale: false,
             committing: false,
+            of_one_statement: false,
+            scratch: None,
         }
+    }
+
+    /// pgherd's own, around one read of several relations: each shard shows all of them as of one moment, as PostgreSQL does. It
+    /// makes temporary tables, which READ ONLY would forbid.
+    pub fn of_one_statement(settings: Arc<Settings>) -> Self {
+        let begin =
+            Begin { isolation: Some(Isolation::RepeatableRead), read_only: Some(false), ..Begin::default() };
+        Self { of_one_statement: true, ..Self::new(false, begin, settings) }
     }
 
     /// One that a query string began on a plain pool's server.
@@ -135,6 +155,9 @@ impl Block {
                     .hint("Use SET LOCAL: it is carried to every shard."),
             );
         }
+        if self.of_one_statement {
+            return None;
+        }
         let level = match self.begin.isolation {
             Some(Isolation::RepeatableRead) => "REPEATABLE READ",
             Some(Isolation::Serializable) => "SERIALIZABLE",
@@ -154,7 +177,7 @@ impl Block {
     }
 
     /// Nothing can be written in it: then there is nothing to agree on, and no decision row could be inserted.
-    fn read_only(&self, settings: &Settings) -> bool {
+    pub fn read_only(&self, settings: &Settings) -> bool {
         self.begin.read_only.unwrap_or_else(|| match settings.get("default_transaction_read_only") {
             None => false,
             Some(value) => ["on", "true", "yes", "1"].iter().any(|t| mentions(value.text(), t)),
@@ -329,7 +352,8 @@ impl Session {
         }
         let settings = self.settings.clone();
         if let Some(block) = &mut self.block {
-            block.prologue.push(Prologue::Savepoint { name: name.to_owned(), settings });
+            let channels = block.channels.len();
+            block.prologue.push(Prologue::Savepoint { name: name.to_owned(), settings, channels });
         }
         Ok(Ok("SAVEPOINT"))
     }
@@ -382,8 +406,9 @@ impl Session {
             block.verdict = false;
             block.topology_stale |= block.ddl;
             block.prologue.truncate(at + 1);
-            if let Some(Prologue::Savepoint { settings, .. }) = block.prologue.last() {
+            if let Some(Prologue::Savepoint { settings, channels, .. }) = block.prologue.last() {
                 restored = Some(settings.clone());
+                block.channels.truncate(*channels);
             }
         }
         if let Some(settings) = restored
@@ -503,7 +528,7 @@ impl Session {
         if self.client.failed || self.block.as_ref().is_some_and(|b| b.doomed) {
             // Not this: the tag alone. A server lost between two statements was no news to the client yet, and
             // drivers take COMMIT for done unless it is answered with an error.
-            let untold = self.block.as_mut().and_then(|b| b.loss.take());
+            let untold = self.block.as_mut().and_then(|b| b.loss.take()).map(|loss| *loss);
             self.roll_back().await?;
             return untold.map_or(Ok("ROLLBACK"), |loss| {
                 let detail = "A server that took part was lost; the transaction is rolled back.";
@@ -516,12 +541,21 @@ impl Session {
         let writers: Vec<usize> = (0..self.links.len())
             .filter(|&i| self.links[i].in_block && self.links[i].wrote && !read_only)
             .collect();
+        let changes = self.block.as_mut().map(|b| std::mem::take(&mut b.channels)).unwrap_or_default();
+        let promise = match self.promise(&changes).await {
+            Ok(promise) => promise,
+            Err(report) => {
+                self.roll_back().await?;
+                return Err(report);
+            }
+        };
         let outcome = if writers.len() >= 2 {
             self.commit_writers(&writers).await
         } else {
             self.commit_one(&writers).await
         };
         let committed = matches!(outcome, Ok("COMMIT"));
+        self.redeem(promise, committed);
         self.block_ended(committed).await;
         outcome
     }
@@ -550,6 +584,9 @@ impl Session {
         if self.pinned.is_some() || self.block.as_ref().is_some_and(|b| b.notified) {
             // What pins (temporary tables, LISTEN) is on the first shard, and cannot be prepared: it had better decide.
             writers.sort_by_key(|&i| self.links[i].shard);
+        }
+        if let Some(scratch) = self.block.as_ref().and_then(|b| b.scratch) {
+            writers.sort_by_key(|&i| self.links[i].shard != scratch);
         }
         let (decider, others) = (writers[0], &writers[1..]);
         let readers: Vec<usize> =
@@ -776,6 +813,16 @@ impl Session {
             // A server would take it for a setting of an extension, and nothing would come of it.
             let report = Report::error("0A000", format!("setting \"{name}\" is not supported yet"))
                 .hint("To name a shard by hand, write /* pgherd: shard=NAME */ in the statement.");
+            return Ok(Err(report));
+        }
+        if let SetStatement::Set { name, value: Some(value) } = statement
+            && name == "client_encoding"
+            && self.listening.is_some()
+            && !super::settings::is_utf8(value)
+        {
+            let report = Report::error("0A000", "cannot change client_encoding while the session listens")
+                .detail("Notifications come in UTF8.")
+                .hint("UNLISTEN * first.");
             return Ok(Err(report));
         }
         if let Err(e) = self.take_batch_in().await {

@@ -13,7 +13,7 @@ use super::schema;
 use super::shape::{Shape, shape};
 use crate::lexer::{Token, TokenKind, string_value};
 use crate::plan::{
-    Begin, ConfigText, Isolation, Kind, Literal, LiteralKind, SessionEffect, SetStatement, Template,
+    Begin, ConfigText, Explain, Isolation, Kind, Literal, LiteralKind, SessionEffect, SetStatement, Template,
 };
 use crate::refusal::Refusal;
 use crate::topology::{ShardId, Topology};
@@ -160,7 +160,8 @@ fn plain(tokens: &[Token]) -> Draft {
         "create" => {
             reader.next();
             reader.accept_any(&["global", "local"]);
-            if reader.accept_any(&["temp", "temporary"]) {
+            if reader.accept_any(&["temp", "temporary"]) || tokens.iter().any(|token| token.text == "pg_temp")
+            {
                 draft.effect = Some(SessionEffect::TemporaryTable);
             }
             draft.ddl = true;
@@ -297,6 +298,10 @@ fn effect_of_calls(tokens: &[Token]) -> Option<SessionEffect> {
             | "pg_try_advisory_lock_shared" => {
                 found = Some(SessionEffect::AdvisoryLock);
             }
+            "pg_advisory_unlock" | "pg_advisory_unlock_shared" | "pg_advisory_unlock_all" => {
+                found = found.or(Some(SessionEffect::LetsGo));
+            }
+            "pg_listening_channels" => found = found.or(Some(SessionEffect::ListeningChannels)),
             "set_config" if !is_local(&tokens[index + 1..]) => found = found.or(Some(SessionEffect::Other)),
             "currval" | "lastval" => found = found.or(Some(SessionEffect::SequenceValue)),
             "dblink_connect" | "dblink_connect_u" | "lo_open" => found = found.or(Some(SessionEffect::Other)),
@@ -392,7 +397,8 @@ fn session(topology: &Topology, sql: &str, tokens: &[Token]) -> Option<Draft> {
         }
         "discard" => {
             let all = reader.accept("all") && reader.at_end();
-            Some(Draft::new(if all { Kind::DiscardAll } else { Kind::Other }, Route::One(FIRST)))
+            let kind = if all { Kind::DiscardAll } else { Kind::Other };
+            Some(Draft::new(kind, Route::One(FIRST)).with_effect(SessionEffect::LetsGo))
         }
         "deallocate" => {
             reader.accept("prepare");
@@ -400,8 +406,21 @@ fn session(topology: &Topology, sql: &str, tokens: &[Token]) -> Option<Draft> {
             let name = reader.identifier()?.to_owned();
             reader.at_end().then(|| Draft::new(Kind::Deallocate((!all).then_some(name)), Route::Any))
         }
-        "listen" => Some(Draft::other(Route::One(FIRST)).with_effect(SessionEffect::Listen)),
-        "unlisten" | "notify" | "checkpoint" => Some(Draft::other(Route::One(FIRST))),
+        "listen" => Some(match channel(&mut reader) {
+            Some(channel) => Draft::new(Kind::Listen(channel), Route::Any),
+            None => Draft::other(Route::One(FIRST)).with_effect(SessionEffect::Listen),
+        }),
+        "unlisten" => {
+            if reader.accept_symbol("*") && reader.at_end() {
+                return any(Kind::Unlisten(None));
+            }
+            Some(match channel(&mut reader) {
+                Some(channel) => Draft::new(Kind::Unlisten(Some(channel)), Route::Any),
+                None => Draft::other(Route::One(FIRST)).with_effect(SessionEffect::LetsGo),
+            })
+        }
+        "notify" => Some(Draft::other(Route::One(FIRST)).with_effect(SessionEffect::Notify)),
+        "checkpoint" => Some(Draft::other(Route::One(FIRST))),
         "load" => Some(Draft::other(Route::One(FIRST)).with_effect(SessionEffect::Other)),
         "execute" | "explain" | "create" if is_plain(topology) => execute(first, tokens),
         "prepare" if is_plain(topology) && reader.word() != Some("transaction") => prepare(sql, reader),
@@ -558,6 +577,123 @@ fn isolation(reader: &mut Reader<'_>) -> Option<Isolation> {
         None
     }
 }
+
+/// A channel's name, to the end of the statement. `None`: the server's to judge, and to cut.
+fn channel(reader: &mut Reader<'_>) -> Option<String> {
+    /// NAMEDATALEN - 1
+    const NAME_BYTES_MAX: usize = 63;
+    let plain = reader.word();
+    if plain.is_some_and(|word| NO_NAMES.contains(&word)) {
+        return None;
+    }
+    let name = reader.identifier()?;
+    (reader.at_end() && (1..=NAME_BYTES_MAX).contains(&name.len())).then(|| name.to_owned())
+}
+
+/// Words that are no names without quotes (PostgreSQL's kwlist.h: reserved, or names of functions and types only).
+const NO_NAMES: &[&str] = &[
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "authorization",
+    "binary",
+    "both",
+    "case",
+    "cast",
+    "check",
+    "collate",
+    "collation",
+    "column",
+    "concurrently",
+    "constraint",
+    "create",
+    "cross",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "false",
+    "fetch",
+    "for",
+    "foreign",
+    "freeze",
+    "from",
+    "full",
+    "grant",
+    "group",
+    "having",
+    "ilike",
+    "in",
+    "initially",
+    "inner",
+    "intersect",
+    "into",
+    "is",
+    "isnull",
+    "join",
+    "lateral",
+    "leading",
+    "left",
+    "like",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "natural",
+    "not",
+    "notnull",
+    "null",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "outer",
+    "overlaps",
+    "placing",
+    "primary",
+    "references",
+    "returning",
+    "right",
+    "select",
+    "session_user",
+    "similar",
+    "some",
+    "symmetric",
+    "system_user",
+    "table",
+    "tablesample",
+    "then",
+    "to",
+    "trailing",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "variadic",
+    "verbose",
+    "when",
+    "where",
+    "window",
+    "with",
+];
 
 fn chain(mut reader: Reader<'_>) -> Option<bool> {
     let chain =
@@ -769,7 +905,9 @@ fn declare(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>) -> Opt
     }
     if !is_plain(topology) {
         draft.route = match inner(topology, tokens, reader.rest()) {
-            Ok(shape) => Route::Alone { inner: Box::new(shape.route), what: "a cursor" },
+            Ok(shape) => {
+                Route::Alone { inner: Box::new(shape.route), what: "a cursor", explain: Explain::No }
+            }
             Err(refusal) => Route::Refuse(refusal),
         };
     }
@@ -847,12 +985,13 @@ fn is_name(token: &Token) -> bool {
 fn explain(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>) -> Draft {
     reader.next();
     let mut executes = false;
-    let mut text = true;
+    // What pgherd has to say of it are lines of text.
+    let mut as_text = true;
     match reader.parentheses() {
         Some(options) => {
-            executes = options.iter().any(|token| token.text == "analyze" || token.text == "analyse");
-            let format = options.iter().position(|token| token.text == "format");
-            text = format.is_none_or(|at| options.get(at + 1).is_some_and(|token| token.text == "text"));
+            let formats = ["xml", "json", "yaml"];
+            as_text = !options.iter().any(|token| formats.contains(&token.text.trim_matches('\'')));
+            executes = options.iter().any(|token| token.text == "analyze" || token.text == "analyse")
         }
         None => {
             while reader.accept_any(&["analyze", "analyse"]) {
@@ -863,11 +1002,13 @@ fn explain(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>) -> Dra
     }
     match inner(topology, tokens, reader.rest()) {
         Ok(shape) => {
-            let inner = Box::new(shape.route);
-            let mut draft = Draft::other(match text {
-                true => Route::Explain(inner),
-                false => Route::Alone { inner, what: "EXPLAIN in this format" },
-            });
+            let explain = match (as_text, executes) {
+                (false, _) => Explain::No,
+                (true, false) => Explain::Plan,
+                (true, true) => Explain::Analyze,
+            };
+            let route = Route::Alone { inner: Box::new(shape.route), what: "EXPLAIN", explain };
+            let mut draft = Draft::other(route);
             draft.read_only = shape.read_only || !executes;
             draft.depends_on_literals = shape.positional;
             draft

@@ -40,6 +40,8 @@ pub(super) struct Column {
     pub oid: Option<u32>,
     /// From the facts; `None`: not loaded.
     pub modifier: Option<i32>,
+    /// From the facts: a text of it is compared by its bytes.
+    pub c_collation: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -140,7 +142,7 @@ fn cast(constant: Constant, data_type: &DataType) -> Option<Constant> {
 }
 
 /// Key types without a modifier: `varchar(3)` would cut the value.
-fn key_type(data_type: &DataType) -> Option<KeyType> {
+pub(super) fn key_type(data_type: &DataType) -> Option<KeyType> {
     match data_type {
         DataType::SmallInt(None) | DataType::Int2(None) => Some(KeyType::SmallInt),
         DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => Some(KeyType::Integer),
@@ -193,7 +195,7 @@ fn oid(ty: KeyType) -> u32 {
 }
 
 /// pg_type "unknown": what a driver declares when it does not know.
-const UNKNOWN_OID: u32 = 705;
+pub(super) const UNKNOWN_OID: u32 = 705;
 
 impl Constant {
     /// The value as PostgreSQL compares it with `column`.
@@ -320,13 +322,13 @@ impl Constant {
     }
 }
 
-fn literal<'a>(values: Values<'a>, index: usize) -> Option<(LiteralKind, &'a str)> {
+pub(super) fn literal<'a>(values: Values<'a>, index: usize) -> Option<(LiteralKind, &'a str)> {
     let literal = values.literals.get(index)?;
     Some((literal.kind, values.sql.get(literal.at.start as usize..literal.at.end as usize)?))
 }
 
 /// A string's value.
-fn string<'a>(values: Values<'a>, index: usize, raw: &'a str) -> Option<&'a [u8]> {
+pub(super) fn string<'a>(values: Values<'a>, index: usize, raw: &'a str) -> Option<&'a [u8]> {
     match values.decoded.binary_search_by_key(&index, |(index, _)| *index) {
         Ok(found) => Some(&values.decoded[found].1),
         // An E or $$ string that is not decoded cannot be read.

@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::refuse::{no_such_relation, not_proven, sequence, view};
 use super::route::Route;
 use crate::lexer::{Token, TokenKind};
-use crate::plan::{CopyFormat, CopyPlan, CopyRows, Kind, LiteralKind};
+use crate::plan::{CopyFormat, CopyPlan, CopyRows, Explain, Kind, LiteralKind};
 use crate::refusal::Refusal;
 use crate::topology::{Event, ShardId, TableFacts, Topology};
 
@@ -28,7 +28,11 @@ fn read(topology: &Topology, tokens: &[Token]) -> Result<Draft, Refusal> {
     reader.next();
     if let Some(query) = reader.parentheses() {
         let shape = inner(topology, tokens, query)?;
-        let mut draft = Draft::other(Route::Alone { inner: Box::new(shape.route), what: "COPY (query) TO" });
+        let mut draft = Draft::other(Route::Alone {
+            inner: Box::new(shape.route),
+            what: "COPY (query) TO",
+            explain: Explain::No,
+        });
         draft.read_only = shape.read_only;
         return Ok(draft);
     }

@@ -1,6 +1,8 @@
 //! What a look at a statement's tree found: which rows it needs, and what stands against more than one shard.
 
 use super::constant::{Column, Constant};
+use super::gather::{Filter, Site};
+use super::keys::same_order;
 use super::merge::Combined;
 use super::names::sharding;
 use crate::topology::{ShardId, Topology};
@@ -11,13 +13,48 @@ pub(super) struct Pin {
     pub distribution: usize,
     /// One for each key column.
     pub columns: Vec<KeyColumn>,
+    /// No table of its own in the text: another mention of a query's rows.
+    pub again: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct KeyColumn {
     pub column: Column,
-    /// Each list holds every value that the column can have in a row that matters. Any one list may be believed.
-    pub lists: Vec<Vec<Constant>>,
+    /// Each list allows every value that the column can have in a row that matters. Any one list may be believed.
+    pub lists: Vec<Vec<Atom>>,
+}
+
+/// Values that a condition allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Atom {
+    /// Equal to it.
+    Value(Constant),
+    /// Not distinct from it: NULL, where it is NULL.
+    Same(Constant),
+    /// Equal to an element of this array.
+    Elements(Constant),
+    Null,
+    /// `true`: the end itself, too. `None`: without an end.
+    Between {
+        low: Option<(Constant, bool)>,
+        high: Option<(Constant, bool)>,
+    },
+}
+
+impl Atom {
+    pub fn is_interval(&self) -> bool {
+        matches!(self, Self::Between { .. })
+    }
+
+    /// What it is made of.
+    pub fn constants(&self) -> impl Iterator<Item = Constant> {
+        let (first, second) = match *self {
+            Self::Value(constant) | Self::Same(constant) | Self::Elements(constant) => (Some(constant), None),
+            Self::Null => (None, None),
+            Self::Between { low, high } => (low.map(|(low, _)| low), high.map(|(high, _)| high)),
+        };
+        first.into_iter().chain(second)
+    }
 }
 
 /// Number of a key column among all pins: `(pin, column)`.
@@ -58,6 +95,13 @@ pub(super) struct Found {
     pub key_params: Vec<(usize, Column)>,
     /// Names of the relations found (and of WITH queries that hide one).
     pub names: Vec<String>,
+    /// Where sharded tables stand in FROM, and what is known of the rows that matter; see `gather`.
+    pub sites: Vec<Site>,
+    pub filters: Vec<Filter>,
+    /// Why one server could not finish the work with rows pulled from the others. The first reason found.
+    pub against_gather: Option<String>,
+    /// `*`, NATURAL: columns are used that the text does not name.
+    pub all_columns: bool,
 }
 
 impl Found {
@@ -74,6 +118,12 @@ impl Found {
     pub fn against_copies(&mut self, reason: impl Into<String>) {
         if self.against_copies.is_none() {
             self.against_copies = Some(reason.into());
+        }
+    }
+
+    pub fn against_gather(&mut self, reason: impl Into<String>) {
+        if self.against_gather.is_none() {
+            self.against_gather = Some(reason.into());
         }
     }
 
@@ -105,12 +155,13 @@ impl Found {
                         ty: *ty,
                         oid: facts.map(|facts| facts.type_oid),
                         modifier: facts.map(|facts| facts.type_modifier),
+                        c_collation: facts.is_some_and(|facts| facts.c_collation),
                     },
                     lists: Vec::new(),
                 }
             })
             .collect();
-        self.pins.push(Pin { distribution, columns });
+        self.pins.push(Pin { distribution, columns, again: false });
         self.pins.len() - 1
     }
 
@@ -118,6 +169,7 @@ impl Found {
     pub fn again(&mut self, pin: usize) -> usize {
         let Some(known) = self.pins.get(pin) else { return usize::MAX };
         let mut own = known.clone();
+        own.again = true;
         for column in &mut own.columns {
             column.lists.clear();
         }
@@ -127,7 +179,7 @@ impl Found {
         number
     }
 
-    pub fn learn(&mut self, (pin, column): Node, list: Vec<Constant>) {
+    pub fn learn(&mut self, (pin, column): Node, list: Vec<Atom>) {
         if let Some(column) = self.pins.get_mut(pin).and_then(|pin| pin.columns.get_mut(column)) {
             column.lists.push(list);
         }
@@ -139,7 +191,7 @@ impl Found {
 
     /// Carries what is known along the implications.
     pub fn spread(&mut self) {
-        let own: Vec<(Node, Vec<Constant>)> = self
+        let own: Vec<(Node, Vec<Atom>)> = self
             .pins
             .iter()
             .enumerate()
@@ -155,7 +207,12 @@ impl Found {
             while let Some(node) = reached.get(next).copied() {
                 next += 1;
                 for (from, to) in &self.implications {
-                    if *from == node && !reached.contains(to) {
+                    let ordered = !list.iter().any(Atom::is_interval)
+                        || self
+                            .column(*from)
+                            .zip(self.column(*to))
+                            .is_some_and(|(from, to)| same_order(from, to));
+                    if *from == node && ordered && !reached.contains(to) {
                         reached.push(*to);
                     }
                 }

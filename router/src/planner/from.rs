@@ -118,6 +118,7 @@ impl Walk<'_> {
             }
             // Which columns it merges depends on tables that may not be known: no bare name is a key any more.
             JoinConstraint::Natural => {
+                self.found.all_columns = true;
                 names.natural = true;
                 Ok(())
             }
@@ -326,7 +327,11 @@ impl Walk<'_> {
         if let Relation::Sharded(table) | Relation::Reference(table) = relation {
             self.behind(table, Event::Read)?;
         }
-        self.item(name, relation, alias, names)
+        self.item(name, relation, alias, names)?;
+        if let (Relation::Sharded(table), Some(item)) = (relation, names.items.last()) {
+            self.site(name, table, alias, item);
+        }
+        Ok(())
     }
 
     /// Adds a table to the scope.

@@ -238,7 +238,7 @@ fn key(
         let star = outputs.iter().any(|item| matches!(item, SelectItem::Wildcard(_)));
         match ranges.iter().position(same) {
             Some(number) if single => at = At::Start(number),
-            _ if star && names.column(walk.topology, expr).is_some() => {}
+            _ if star && names.fact(walk.topology, expr).is_some() => {}
             _ => return Err("ORDER BY of SELECT DISTINCT names what is not among the output.".into()),
         }
     }
@@ -385,7 +385,7 @@ fn sort_kind(expr: &Expr, walk: &Walk<'_>, names: &Scope<'_>) -> Sorted {
     match expr {
         Expr::Nested(inner) => sort_kind(inner, walk, names),
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => {
-            if let Some((table, column)) = names.column(walk.topology, expr) {
+            if let Some((table, column)) = names.fact(walk.topology, expr) {
                 let facts = &walk.topology.facts.tables[&table].columns[column];
                 return of_type(facts.type_oid, facts.c_collation);
             }

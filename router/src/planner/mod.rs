@@ -17,17 +17,21 @@
 //!
 //! Start reading at [`Cache::analyze`] and [`template`].
 
+mod arrays;
 mod behind;
 mod classify;
 mod constant;
 mod copying;
 mod found;
 mod from;
+mod gather;
 mod insert;
+mod keys;
 mod level;
 mod merge;
 mod names;
 mod parse;
+mod place;
 mod query;
 mod reader;
 mod refuse;
@@ -205,37 +209,51 @@ pub fn plainly_one(sql: &[u8]) -> bool {
     if !(may_make_table || is("insert") || is("update") || is("delete") || is("values")) {
         return false;
     }
-    // The scanner itself ends at a NUL.
-    if memchr::memchr(0, sql).is_some() {
-        return false;
+    // One pass, not a search for each of them: a statement is short, and has some in it.
+    sql.iter()
+        .enumerate()
+        .all(|(at, &byte)| !NOTABLE[byte as usize] || nothing_stands_at(sql, at, may_make_table))
+}
+
+/// The bytes that [`nothing_stands_at`] knows.
+const NOTABLE: [bool; 256] = {
+    let (mut table, bytes) = ([false; 256], b"\0oOvV;_&");
+    let mut n = 0;
+    while n < bytes.len() {
+        table[bytes[n] as usize] = true;
+        n += 1;
     }
+    table
+};
+
+/// Whether a notable byte belongs to nothing that [`plainly_one`] has to say no to.
+fn nothing_stands_at(sql: &[u8], at: usize, may_make_table: bool) -> bool {
     let ends =
         |at: usize, word: &[u8]| at >= word.len() && sql[at - word.len()..at].eq_ignore_ascii_case(word);
     let follows = |at: usize, word: &[u8]| {
         sql[at + 1..].get(..word.len()).is_some_and(|next| next.eq_ignore_ascii_case(word))
     };
-    if may_make_table && memchr::memchr2_iter(b'o', b'O', sql).any(|at| ends(at, b"int")) {
-        return false;
-    }
-    let of_sequence = |at: usize| follows(at, b"al") && (ends(at, b"curr") || ends(at, b"last"));
-    if memchr::memchr2_iter(b'v', b'V', sql).any(of_sequence) {
-        return false;
-    }
-    memchr::memchr3_iter(b';', b'_', b'&', sql).all(|at| match sql[at] {
+    match sql[at] {
+        // The scanner itself ends here.
+        0 => false,
+        b'o' | b'O' => !(may_make_table && ends(at, b"int")),
+        b'v' | b'V' => !(follows(at, b"al") && (ends(at, b"curr") || ends(at, b"last"))),
         // Another statement behind it.
         b';' => sql[at + 1..].iter().all(u8::is_ascii_whitespace),
         // U&"..." may spell any of the names below.
         b'&' => !(ends(at, b"u") && follows(at, b"\"")),
         _ => match sql[..at].last().map(u8::to_ascii_lowercase) {
             Some(b't') => !(ends(at, b"set") && follows(at, b"config")),
-            Some(b'g') => !(ends(at, b"pg") && follows(at, b"settings")),
+            Some(b'g') => {
+                !(ends(at, b"pg") && (follows(at, b"settings") || follows(at, b"listening_channels")))
+            }
             // pg_advisory_lock, pg_try_advisory_lock
             Some(b'y') => !ends(at, b"advisory"),
             Some(b'k') => !(ends(at, b"dblink") && follows(at, b"connect")),
             Some(b'o') => !(ends(at, b"lo") && follows(at, b"open")),
             _ => true,
         },
-    })
+    }
 }
 
 pub(crate) fn bind(
@@ -288,6 +306,7 @@ mod tests {
             "SELECT pg_advisory_lock(1)",
             "SELECT PG_TRY_ADVISORY_LOCK(1)",
             "UPDATE pg_settings SET setting = 1",
+            "SELECT * FROM pg_listening_channels()",
             "SELECT dblink_connect('x')",
             "SELECT lo_open(1, 2)",
             "SELECT currval('s')",

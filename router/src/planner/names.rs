@@ -21,14 +21,15 @@ pub(super) enum Relation {
 pub(super) const FIRST: ShardId = ShardId(0);
 
 /// The schema a configured table is known to be in.
-fn schema<'a>(topology: &'a Topology, index: usize, table: &'a Table) -> &'a str {
+pub(super) fn schema_of<'a>(topology: &'a Topology, index: usize, table: &'a Table) -> &'a str {
     let found = || topology.facts.tables.get(&index).map(|facts| facts.schema.as_str());
     table.schema.as_deref().or_else(found).unwrap_or("public")
 }
 
 pub(super) fn relation(topology: &Topology, qualifier: Option<&str>, name: &str) -> Relation {
     let mut matching = topology.tables.iter().enumerate().filter(|(index, table)| {
-        table.name == name && qualifier.is_none_or(|qualifier| qualifier == schema(topology, *index, table))
+        table.name == name
+            && qualifier.is_none_or(|qualifier| qualifier == schema_of(topology, *index, table))
     });
     match (matching.next(), matching.next()) {
         (Some(_), Some(_)) => Relation::Ambiguous,

@@ -427,6 +427,8 @@ impl<'a> Walk<'a> {
     fn locks(&mut self, locks: &[LockClause], names: &Scope<'_>) -> Seen {
         for lock in locks {
             self.found.writes = true;
+            self.found
+                .against_gather("Rows pulled from other shards cannot be locked (FOR UPDATE, FOR SHARE).");
             let locked = |item: &&Item| match &lock.of {
                 None => true,
                 Some(of) => of.0.last().is_some_and(
@@ -447,10 +449,17 @@ impl<'a> Walk<'a> {
                     self.expression(expr, names)?;
                 }
                 SelectItem::ExprWithAliases { .. } => return unclear("several aliases for one expression"),
-                SelectItem::Wildcard(options) => plain_wildcard(options)?,
+                SelectItem::Wildcard(options) => {
+                    self.found.all_columns = true;
+                    plain_wildcard(options)?;
+                }
                 SelectItem::QualifiedWildcard(kind, options) => {
+                    self.found.all_columns = true;
                     plain_wildcard(options)?;
                     match kind {
+                        SelectItemQualifiedWildcardKind::ObjectName(name) if name.0.len() > 1 => {
+                            self.schema_and_column();
+                        }
                         SelectItemQualifiedWildcardKind::ObjectName(_) => {}
                         SelectItemQualifiedWildcardKind::Expr(expr) => self.expression(expr, names)?,
                     }
@@ -515,6 +524,8 @@ impl<'a> Walk<'a> {
             && outer.distribution == inner.distribution
             && outer.columns.len() == 1
             && constant::same_family(outer.columns[0].column.ty, inner.columns[0].column.ty)
+            // A NULL on one shard is in no other shard's list.
+            && !self.topology.distributions[inner.distribution].rule.takes_null()
         {
             anchor = Some(node.0);
         }
@@ -558,6 +569,9 @@ impl<'a> Walk<'a> {
             Expr::CompoundIdentifier(parts) => {
                 self.named.push((self.nesting, names.certainly_has(expr)));
                 self.found.pure = false;
+                if parts.len() > 2 {
+                    self.schema_and_column();
+                }
                 if let Some(name) = parts.last() {
                     self.system_column(name);
                 }
@@ -691,7 +705,11 @@ impl<'a> Walk<'a> {
             Expr::Tuple(list) => self.expressions(list.iter(), names),
             Expr::Array(array) => self.expressions(array.elem.iter(), names),
             Expr::Interval(interval) => self.expression(&interval.value, names),
-            Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => Ok(()),
+            Expr::Wildcard(_) => Ok(()),
+            Expr::QualifiedWildcard(..) => {
+                self.whole_row();
+                Ok(())
+            }
             // Other databases' expressions, and what PostgreSQL has but nobody has thought through here.
             Expr::Like { .. }
             | Expr::ILike { .. }
@@ -726,7 +744,18 @@ impl<'a> Walk<'a> {
     fn system_column(&mut self, name: &Ident) {
         if matches!(name.value.as_str(), "ctid" | "xmin" | "xmax" | "cmin" | "cmax" | "tableoid") {
             self.found.tie(format!("{} is the name of a place on one server.", name.value));
+            self.found.against_gather(format!("{} is the name of a place on one server.", name.value));
         }
+    }
+
+    /// schema.table.column: the table's rows may come to be in a table of another schema.
+    fn schema_and_column(&mut self) {
+        self.found.against_gather("It names a column with its table's schema.");
+    }
+
+    fn whole_row(&mut self) {
+        self.found.all_columns = true;
+        self.found.against_gather("It uses a whole row as a value.");
     }
 
     fn operator(&mut self, op: &BinaryOperator) {
@@ -750,6 +779,7 @@ impl<'a> Walk<'a> {
         // The OID of a table or function is another one on each server.
         if last.starts_with("reg") {
             self.found.tie(format!("{last} is looked up on each server by itself."));
+            self.found.against_gather(format!("{last} is looked up on each server by itself."));
         }
         // date 'now' is read by each server; see constant::names_a_moment.
         if !matches!(
@@ -879,103 +909,12 @@ impl<'a> Walk<'a> {
             };
             match value {
                 FunctionArgExpr::Expr(expr) => self.expression(expr, names)?,
-                FunctionArgExpr::QualifiedWildcard(_) | FunctionArgExpr::Wildcard => {}
+                FunctionArgExpr::QualifiedWildcard(_) => self.whole_row(),
+                FunctionArgExpr::Wildcard => {}
                 FunctionArgExpr::WildcardWithOptions(options) => plain_wildcard(options)?,
             }
         }
         Ok(())
-    }
-
-    /// What the conjuncts of a condition say about keys. `right`: only these items, for an outer join's condition.
-    pub fn condition(&mut self, expr: &Expr, names: &Scope<'_>, right: Option<std::ops::Range<usize>>) {
-        match expr {
-            Expr::Nested(inner) => self.condition(inner, names, right),
-            Expr::BinaryOp { left, op: BinaryOperator::And, right: other } => {
-                self.condition(left, names, right.clone());
-                self.condition(other, names, right);
-            }
-            Expr::BinaryOp { left, op: BinaryOperator::Eq, right: other } => {
-                self.equal(left, other, names, &right)
-            }
-            Expr::InList { expr, list, negated: false } => {
-                let Some((node, item)) = names.key(expr) else { return };
-                if right.is_some_and(|right| !right.contains(&item)) {
-                    return;
-                }
-                let constants: Option<Vec<_>> =
-                    list.iter().map(|expr| constant::recognise(expr, self.literals)).collect();
-                if let Some(constants) = constants {
-                    self.learn(node, constants);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn equal(&mut self, left: &Expr, right: &Expr, names: &Scope<'_>, only: &Option<std::ops::Range<usize>>) {
-        match (left, right) {
-            (Expr::Nested(left), right) | (right, Expr::Nested(left)) => {
-                return self.equal(left, right, names, only);
-            }
-            (Expr::Tuple(left), Expr::Tuple(right)) if left.len() == right.len() => {
-                for (left, right) in left.iter().zip(right) {
-                    self.equal(left, right, names, only);
-                }
-                return;
-            }
-            _ => {}
-        }
-        let allowed = |item: usize| only.as_ref().is_none_or(|only| only.contains(&item));
-        match (names.key(left), names.key(right)) {
-            (Some((left, left_item)), Some((right, right_item))) => {
-                let families = self.found.column(left).zip(self.found.column(right));
-                if !families.is_some_and(|(left, right)| constant::same_family(left.ty, right.ty)) {
-                    return;
-                }
-                if only.is_none() {
-                    self.edge(left, right);
-                }
-                if allowed(right_item) {
-                    self.found.implications.push((left, right));
-                }
-                if allowed(left_item) {
-                    self.found.implications.push((right, left));
-                }
-            }
-            (Some((node, item)), None) => self.learn_one(node, (allowed(item), only.is_none()), right, names),
-            (None, Some((node, item))) => self.learn_one(node, (allowed(item), only.is_none()), left, names),
-            (None, None) => {}
-        }
-    }
-
-    fn learn_one(
-        &mut self,
-        node: super::found::Node,
-        (allowed, unlimited): (bool, bool),
-        value: &Expr,
-        names: &Scope<'_>,
-    ) {
-        if let (true, Some(constant)) = (allowed, constant::recognise(value, self.literals)) {
-            self.learn(node, vec![constant]);
-        } else if let Some((outer, _)) = names.outer_key(value) {
-            // An outer query's row: its key is known where the outer condition says so.
-            let families = self.found.column(outer).zip(self.found.column(node));
-            if allowed && families.is_some_and(|(left, right)| constant::same_family(left.ty, right.ty)) {
-                self.found.implications.push((outer, node));
-                if unlimited {
-                    self.edge(outer, node);
-                }
-            }
-        }
-    }
-
-    pub fn learn(&mut self, node: super::found::Node, constants: Vec<constant::Constant>) {
-        for constant in &constants {
-            if let constant::Source::Param(number) = constant.source {
-                self.found.key_params.extend(self.found.column(node).map(|column| (number, column)));
-            }
-        }
-        self.found.learn(node, constants);
     }
 
     /// Notes a relation and says what it is.

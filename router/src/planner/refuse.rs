@@ -70,6 +70,15 @@ pub(super) fn key_null(column: &str, table: &str) -> Refusal {
     )
 }
 
+/// 23514, as of a row that no partition takes.
+pub(super) fn no_place(distribution: &str, table: &str) -> Refusal {
+    Refusal {
+        detail: Some(format!("No range or list takes the sharding key of the row for table \"{table}\".")),
+        hint: Some("See SHOW PLACEMENT in the console.".to_owned()),
+        ..crate::refusal::no_shard(distribution)
+    }
+}
+
 pub(super) fn sequence(column: &str, table: &str) -> Refusal {
     Refusal::unsupported(
         format!("cannot draw column \"{column}\" of table \"{table}\" from a sequence"),

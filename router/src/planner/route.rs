@@ -2,16 +2,19 @@
 
 use std::ops::Range;
 
-use super::constant::{Value, Values, any_moment, decoded};
+use super::constant::{Constant, Value, Values, any_moment, decoded};
 use super::found::{Found, Pin};
+use super::gather::GatherRoute;
 use super::insert::{GenerateRoute, InsertRoute, params, row_places, source_place};
 use super::merge::Combined;
 use super::names::FIRST;
-use super::refuse::{ACROSS, key_missing, key_null, not_proven, two_places};
-use crate::hash::{slot, slot_sql};
+use super::place::{Place, is_shared, shards};
+use super::refuse::{ACROSS, key_missing, key_null, no_place, not_proven, two_places};
+use crate::hash::slot_sql;
 use crate::lexer::tokens;
-use crate::plan::{Combine, CopyFormat, CopyPlan, Each, Explain, Literal, Params, Part, Plan};
+use crate::plan::{Combine, CopyFormat, CopyPlan, Each, Explain, Gather, Literal, Params, Part, Plan, Shown};
 use crate::refusal::Refusal;
+use crate::rule::Rule;
 use crate::topology::{SLOTS, ShardId, Topology};
 use crate::value::KeyValue;
 
@@ -35,12 +38,12 @@ pub(crate) enum Route {
         format: CopyFormat,
         header: bool,
     },
-    /// EXPLAIN, as text: the plan, and each shard's own.
-    Explain(Box<Route>),
     /// One shard, or it is refused: EXPLAIN in another format, DECLARE, COPY (query) TO.
     Alone {
         inner: Box<Route>,
         what: &'static str,
+        /// How a gather of it is explained; `No`: it is not.
+        explain: Explain,
     },
     /// `/* pgherd: key=... distribution=... */`
     Hinted {
@@ -56,7 +59,7 @@ impl Route {
             Self::One(shard) => *shard,
             Self::Pinned(route) => route.fixed.unwrap_or(FIRST),
             Self::Insert(route) => route.found.fixed.first().copied().unwrap_or(FIRST),
-            Self::Alone { inner, .. } | Self::Explain(inner) => inner.home(),
+            Self::Alone { inner, .. } => inner.home(),
             Self::Any
             | Self::Refuse(_)
             | Self::Copies { .. }
@@ -77,6 +80,8 @@ pub(crate) struct PinnedRoute {
     pub(super) several: Result<Combined, String>,
     /// Parameters used more than once, and not always as the same kind of key.
     pub(super) shared: Vec<usize>,
+    /// How one server finishes the work, or why not.
+    pub(super) gather: Result<GatherRoute, String>,
 }
 
 pub(super) fn bind(
@@ -95,7 +100,6 @@ pub(super) fn bind(
             return Ok(Plan::CopyTo { shards: all(topology), format: *format, header: *header });
         }
         Route::Alone { .. }
-        | Route::Explain(_)
         | Route::Hinted { .. }
         | Route::Copies { .. }
         | Route::Pinned(_)
@@ -114,18 +118,22 @@ pub(super) fn bind(
             }
             Ok(Plan::Each(Each { shards: all(topology), combine: Combine::Same, first_alone: *first_alone }))
         }
-        Route::Explain(inner) => explained(bind(inner, topology, sql, literals, params)?, topology),
-        Route::Alone { inner, what } => match bind(inner, topology, sql, literals, params)? {
+        Route::Alone { inner, what, explain } => match bind(inner, topology, sql, literals, params)? {
             plan @ (Plan::Any | Plan::One(_)) => Ok(plan),
             Plan::Each(Each { shards, combine: Combine::Union, .. }) if shards.len() == 1 => {
                 Ok(Plan::One(shards[0]))
             }
+            Plan::Gather(gather) if *explain != Explain::No => {
+                Ok(Plan::Gather(Box::new(Gather { explain: *explain, ..*gather })))
+            }
+            plan @ (Plan::Each(_) | Plan::Merge(_)) if *explain != Explain::No => explained(plan, topology),
             Plan::Each(_)
             | Plan::Merge(_)
             | Plan::Explain(_)
             | Plan::Split { .. }
             | Plan::CopyFrom(_)
-            | Plan::CopyTo { .. } => Err(Refusal::unsupported(
+            | Plan::CopyTo { .. }
+            | Plan::Gather(_) => Err(Refusal::unsupported(
                 format!("cannot run {what} over several shards"),
                 "Its rows are on more than one shard.",
                 "Name one with a condition on the sharding key, or by hand: /* pgherd: shard=NAME */.",
@@ -146,7 +154,12 @@ fn explained(plan: Plan, topology: &Topology) -> Result<Plan, Refusal> {
             (shards.clone(), None)
         }
         Plan::Merge(merge) => (merge.shards.clone(), merge.sql.clone()),
-        Plan::Each(_) | Plan::Split { .. } | Plan::Explain(_) | Plan::CopyFrom(_) | Plan::CopyTo { .. } => {
+        Plan::Each(_)
+        | Plan::Split { .. }
+        | Plan::Explain(_)
+        | Plan::Gather(_)
+        | Plan::CopyFrom(_)
+        | Plan::CopyTo { .. } => {
             return Err(Refusal::unsupported(
                 "cannot run EXPLAIN over several shards",
                 "Each shard would get a part of the statement, or do the same as the others.",
@@ -157,15 +170,11 @@ fn explained(plan: Plan, topology: &Topology) -> Result<Plan, Refusal> {
     let described = crate::describe(&plan, topology);
     // The text of a merge is EXPLAIN's own: its first line says what there is to say.
     let line = described.lines().next().unwrap_or("").to_owned();
-    Ok(Plan::Explain(Explain { shards, sql, line }))
+    Ok(Plan::Explain(Shown { shards, sql, line }))
 }
 
 fn all(topology: &Topology) -> Vec<ShardId> {
     (0..topology.shards.len() as u16).map(ShardId).collect()
-}
-
-fn owner(topology: &Topology, distribution: usize, key: &[KeyValue<'_>]) -> Option<ShardId> {
-    topology.distributions.get(distribution)?.owners.get(usize::from(slot(key))).copied()
 }
 
 /// 'now' and 'today' are other moments on other servers.
@@ -176,77 +185,30 @@ fn same_moment(values: Values<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Combinations of IN lists of a composite key that are still worth hashing.
-const COMBINATIONS_MAX: usize = 4096;
-
-/// Where rows are.
-enum Place {
-    One(ShardId),
-    Some(Vec<ShardId>),
-    Anywhere,
-}
-
-/// Where the rows of a pin are.
-fn shards(pin: &Pin, topology: &Topology, values: Values<'_>, shared: &[usize]) -> Place {
-    // The hot path: one column, one value.
-    if let [column] = pin.columns.as_slice()
-        && let [list] = column.lists.as_slice()
-        && let [constant] = list.as_slice()
-    {
-        let value = constant.compared(column.column, values, is_shared(constant, shared));
-        let Value::Key(value) = value else { return Place::Anywhere };
-        return owner(topology, pin.distribution, &[value]).map_or(Place::Anywhere, Place::One);
-    }
-    match several(pin, topology, values, shared) {
-        None => Place::Anywhere,
-        Some(found) if found.len() == 1 => Place::One(found[0]),
-        Some(found) => Place::Some(found),
-    }
-}
-
-/// Lists of values, and keys of several columns. `None`: anywhere.
-fn several(pin: &Pin, topology: &Topology, values: Values<'_>, shared: &[usize]) -> Option<Vec<ShardId>> {
-    let mut columns: Vec<Vec<KeyValue<'_>>> = Vec::with_capacity(pin.columns.len());
-    for column in &pin.columns {
-        let read = |list: &Vec<super::constant::Constant>| {
-            list.iter()
-                .map(|constant| match constant.compared(column.column, values, is_shared(constant, shared)) {
-                    Value::Key(value) => Some(value),
-                    Value::Null | Value::Invalid | Value::Unknown => None,
-                })
-                .collect::<Option<Vec<_>>>()
-        };
-        columns.push(column.lists.iter().filter_map(read).min_by_key(Vec::len)?);
-    }
-    if columns.iter().map(Vec::len).try_fold(1usize, usize::checked_mul)? > COMBINATIONS_MAX {
-        return None;
-    }
-    let mut keys: Vec<Vec<KeyValue<'_>>> = vec![Vec::new()];
-    for column in &columns {
-        keys = keys
-            .into_iter()
-            .flat_map(|key| {
-                column.iter().map(move |value| [key.as_slice(), std::slice::from_ref(value)].concat())
-            })
-            .collect();
-    }
-    let mut found = Vec::new();
-    for key in keys {
-        let shard = owner(topology, pin.distribution, &key)?;
-        if !found.contains(&shard) {
-            found.push(shard);
-        }
-    }
-    found.sort_unstable();
-    Some(found)
-}
-
-/// `shared` is sorted.
-fn is_shared(constant: &super::constant::Constant, shared: &[usize]) -> bool {
-    matches!(constant.source, super::constant::Source::Param(number) if shared.binary_search(&number).is_ok())
-}
-
 fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
+    let refusal = match streamed(route, topology, values) {
+        Ok(plan) => return Ok(plan),
+        Err(refusal) => refusal,
+    };
+    match &route.gather {
+        Ok(gather) => {
+            let pulled = |pin: usize| match route.pins.get(pin) {
+                Some(pin) => match shards(pin, topology, values, &route.shared) {
+                    Place::One(shard) => vec![shard],
+                    Place::Some(shards) => shards,
+                    Place::Anywhere => all(topology),
+                },
+                None => all(topology),
+            };
+            gather.bind(topology, values, route.fixed, pulled)
+        }
+        // What stands against a gather is the nearer reason, where one was looked for.
+        Err(reason) if !reason.is_empty() => Err(not_proven(reason.clone())),
+        Err(_) => Err(refusal),
+    }
+}
+
+fn streamed(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
     let mut one = route.fixed;
     let mut together = true;
     // Every shard that has rows of any mention: a UNION has one part here and another there.
@@ -260,6 +222,8 @@ fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Resul
                 }
                 places.push(found);
             }
+            // No row has such a key: any shard says so.
+            Place::Some(found) if found.is_empty() => {}
             Place::Some(found) => {
                 together = false;
                 places.extend(found);
@@ -270,8 +234,8 @@ fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Resul
             }
         }
     }
-    if let (true, Some(shard)) = (together, one) {
-        return Ok(Plan::One(shard));
+    if together {
+        return Ok(Plan::One(one.unwrap_or(FIRST)));
     }
     let combined = match &route.several {
         Ok(combined) => combined,
@@ -297,8 +261,11 @@ fn elsewhere(
     shard: ShardId,
 ) -> Result<(), Refusal> {
     let fixed = found.fixed.iter().all(|fixed| *fixed == shard);
-    let there =
-        |pin: &Pin| matches!(shards(pin, topology, values, shared), Place::One(found) if found == shard);
+    let there = |pin: &Pin| match shards(pin, topology, values, shared) {
+        Place::One(found) => found == shard,
+        Place::Some(found) => found.is_empty(),
+        Place::Anywhere => false,
+    };
     let pins = found.pins.iter().all(there);
     if fixed && pins {
         return Ok(());
@@ -307,34 +274,15 @@ fn elsewhere(
 }
 
 fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
-    let table = topology.tables.get(route.table);
-    let name = table.map_or("", |table| table.name.as_str());
-    let key_name = |position: usize| match table.map(|table| &table.placement) {
-        Some(crate::topology::Placement::Sharded { key, .. }) => key.get(position).map_or("", String::as_str),
-        _ => "",
-    };
+    // The hot path: one row, and no list of places.
+    if let [row] = route.rows.as_slice() {
+        let Some(shard) = place(route, row, topology, values)? else { return Ok(Plan::One(FIRST)) };
+        elsewhere(&route.found, topology, values, &route.shared, shard)?;
+        return Ok(Plan::One(shard));
+    }
     let mut places = Vec::with_capacity(route.rows.len());
-    let mut key = Vec::with_capacity(route.key.len());
     for row in &route.rows {
-        key.clear();
-        for (position, (constant, column)) in row.iter().zip(&route.key).enumerate() {
-            match constant.stored(*column, values, is_shared(constant, &route.shared)) {
-                Value::Key(value) => key.push(value),
-                Value::Null => return Err(key_null(key_name(position), name)),
-                // The server says so in its own words, and inserts nothing.
-                Value::Invalid => return Ok(Plan::One(FIRST)),
-                Value::Unknown => {
-                    return Err(key_missing(
-                        key_name(position),
-                        name,
-                        "pgherd cannot tell what the server would store.",
-                    ));
-                }
-            }
-        }
-        let Some(shard) = owner(topology, route.distribution, &key) else {
-            return Err(not_proven("The key belongs to no shard."));
-        };
+        let Some(shard) = place(route, row, topology, values)? else { return Ok(Plan::One(FIRST)) };
         places.push(shard);
     }
     let Some(first) = places.first().copied() else { return Err(not_proven("It inserts no row.")) };
@@ -353,6 +301,41 @@ fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Resul
     }
     same_moment(values)?;
     split(route, values, &places)
+}
+
+/// Where a row goes. `None`: the server refuses it in its own words, and inserts nothing.
+fn place(
+    route: &InsertRoute,
+    row: &[Constant],
+    topology: &Topology,
+    values: Values<'_>,
+) -> Result<Option<ShardId>, Refusal> {
+    let table = topology.tables.get(route.table);
+    let name = table.map_or("", |table| table.name.as_str());
+    let key_name = |position: usize| match table.map(|table| &table.placement) {
+        Some(crate::topology::Placement::Sharded { key, .. }) => key.get(position).map_or("", String::as_str),
+        _ => "",
+    };
+    let Some(distribution) = topology.distributions.get(route.distribution) else {
+        return Err(not_proven("Its distribution is not known."));
+    };
+    let mut finder = distribution.rule.find();
+    for (position, (constant, column)) in row.iter().zip(&route.key).enumerate() {
+        match constant.stored(*column, values, is_shared(constant, &route.shared)) {
+            Value::Key(value) => finder.add(Some(&value)),
+            Value::Null if position == 0 && distribution.rule.takes_null() => finder.add(None),
+            Value::Null => return Err(key_null(key_name(position), name)),
+            Value::Invalid => return Ok(None),
+            Value::Unknown => {
+                return Err(key_missing(
+                    key_name(position),
+                    name,
+                    "pgherd cannot tell what the server would store.",
+                ));
+            }
+        }
+    }
+    finder.shard().map(Some).ok_or_else(|| no_place(&distribution.name, name))
 }
 
 fn split(route: &InsertRoute, values: Values<'_>, places: &[ShardId]) -> Result<Plan, Refusal> {
@@ -432,8 +415,14 @@ fn generate(route: &GenerateRoute, topology: &Topology, values: Values<'_>) -> R
     let distribution = topology.distributions.get(route.distribution);
     let slot = distribution
         .and_then(|distribution| slot_sql(&distribution.types, &[&format!("c{}", route.key + 1)]));
-    let (Some(distribution), Some(slot)) = (distribution, slot) else {
-        return Err(not_proven("The slot of its key cannot be computed in SQL."));
+    let owners = distribution.and_then(|distribution| match &*distribution.rule {
+        Rule::Hash(owners) => Some(owners),
+        Rule::Range(_) | Rule::List(_) => None,
+    });
+    let (Some(owners), Some(slot)) = (owners, slot) else {
+        return Err(not_proven(
+            "INSERT ... SELECT is taken apart only where rows are placed by the hash of one column.",
+        ));
     };
     let source = source_place(&tokens(values.sql)).map(|place| place.start as usize..place.end as usize);
     let texts = source.and_then(|place| Some((values.sql.get(..place.start)?, values.sql.get(place)?)));
@@ -444,7 +433,7 @@ fn generate(route: &GenerateRoute, topology: &Topology, values: Values<'_>) -> R
     let columns = columns.join(", ");
     let mut parts = Vec::new();
     for shard in all(topology) {
-        let owned = ranges(&distribution.owners, shard);
+        let owned = ranges(owners, shard);
         let mine = match owned.len() {
             0 => continue,
             1..=RANGES_MAX => {
@@ -491,5 +480,6 @@ fn hinted(topology: &Topology, distribution: usize, key: &[String]) -> Result<Pl
     for (ty, text) in types.iter().zip(key) {
         values.push(KeyValue::from_text(*ty, text.as_bytes()).map_err(|_| invalid())?);
     }
-    owner(topology, distribution, &values).map(Plan::One).ok_or_else(invalid)
+    let rule = topology.distributions.get(distribution).map(|distribution| &distribution.rule);
+    rule.and_then(|rule| rule.owner(&values)).map(Plan::One).ok_or_else(invalid)
 }

@@ -126,9 +126,9 @@ impl<'a> Scope<'a> {
     }
 
     /// The table and the number of a plain column of this query's own.
-    pub fn column(&self, topology: &Topology, expr: &Expr) -> Option<(usize, usize)> {
+    pub fn fact(&self, topology: &Topology, expr: &Expr) -> Option<(usize, usize)> {
         let item = match expr {
-            Expr::Nested(inner) => return self.column(topology, inner),
+            Expr::Nested(inner) => return self.fact(topology, inner),
             Expr::Identifier(name) if !self.natural => self.only(&name.value, 0..self.items.len())?,
             Expr::CompoundIdentifier(parts) => match parts.as_slice() {
                 [name, _] => {
@@ -167,6 +167,28 @@ impl<'a> Scope<'a> {
                 [schema, item, column] => self.named(Some(schema), item, column)?,
                 _ => None,
             },
+            _ => None,
+        }
+    }
+
+    /// A column of this query's own items, whichever it is: the item's number, and its name.
+    pub fn column<'e>(&self, expr: &'e Expr) -> Option<(usize, &'e str)> {
+        match expr {
+            Expr::Nested(inner) => self.column(inner),
+            Expr::Identifier(name) => {
+                if self.natural || self.merged.iter().any(|(merged, _)| *merged == name.value) {
+                    return None;
+                }
+                let number = self.only(&name.value, 0..self.items.len())?;
+                Some((number, name.value.as_str()))
+            }
+            Expr::CompoundIdentifier(parts) => {
+                let [item, column] = parts.as_slice() else { return None };
+                let mut matching =
+                    self.items.iter().enumerate().filter(|(_, candidate)| candidate.name == item.value);
+                let (number, _) = matching.next()?;
+                matching.next().is_none().then_some((number, column.value.as_str()))
+            }
             _ => None,
         }
     }

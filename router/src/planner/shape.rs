@@ -3,6 +3,7 @@
 use sqlparser::ast::{Query, SetExpr, Statement};
 
 use super::found::Found;
+use super::gather::GatherRoute;
 use super::insert::Inserted;
 use super::names::{self, FIRST, Relation};
 use super::parse;
@@ -153,7 +154,7 @@ fn of_tree(
         _ => return Err(not_proven("pgherd does not understand this kind of statement.")),
     }
     agrees(topology, tokens, &walk.found.names)?;
-    route(walk.found, tokens)
+    route(topology, statement, walk.found, tokens)
 }
 
 /// A reference table written by WITH is written on one shard only.
@@ -164,7 +165,7 @@ fn inner_write_refused(query: &Query, found: &Found) -> Option<Refusal> {
         .then(|| not_proven("A reference table can be written by a statement of its own only."))
 }
 
-fn route(mut found: Found, tokens: &[Token]) -> Seen<Shape> {
+fn route(topology: &Topology, statement: &Statement, mut found: Found, tokens: &[Token]) -> Seen<Shape> {
     found.spread();
     let read_only = !found.writes;
     let positional = found.positional;
@@ -205,13 +206,17 @@ fn route(mut found: Found, tokens: &[Token]) -> Seen<Shape> {
         ));
     }
     let shared = shared(tokens, &found);
+    let gather = match statement {
+        Statement::Query(_) => GatherRoute::of(topology, &mut found, tokens),
+        _ => Err(String::new()),
+    };
     let several = match (found.against_union, fixed) {
         (Some(reason), _) => Err(reason),
         (None, None) => Ok(found.combined),
         (None, Some(_)) => Err("It joins a sharded table with a table that is on one shard only.".to_owned()),
     };
     Ok(Shape {
-        route: Route::Pinned(Box::new(PinnedRoute { pins: found.pins, fixed, several, shared })),
+        route: Route::Pinned(Box::new(PinnedRoute { pins: found.pins, fixed, several, shared, gather })),
         read_only,
         positional,
     })

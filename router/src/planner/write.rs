@@ -109,6 +109,7 @@ impl Walk<'_> {
     pub fn insert(&mut self, insert: &Insert, names: &mut Scope<'_>) -> Seen {
         let parts = InsertParts::of(insert)?;
         self.found.writes = true;
+        self.found.against_gather("It writes.");
         let target = match self.relation(parts.table, None)? {
             Relation::Sharded(_) => return unclear("INSERT into a sharded table inside another statement"),
             Relation::Reference(table) => {
@@ -160,6 +161,7 @@ impl Walk<'_> {
     /// The table that is written. `Some`: it is sharded, or a reference table.
     fn target(&mut self, table: &TableWithJoins, event: Event, names: &mut Scope<'_>) -> Seen<Option<usize>> {
         self.found.writes = true;
+        self.found.against_gather("It writes.");
         let TableWithJoins { relation, joins } = table;
         let TableFactor::Table { name, alias, args: None, sample: None, .. } = relation else {
             return unclear("the table to write");
@@ -188,6 +190,8 @@ impl Walk<'_> {
     /// What else the statement would do to the table, unseen.
     pub fn behind(&mut self, table: usize, event: Event) -> Seen {
         if let Some(reason) = behind(self.topology, table, event)? {
+            // Rows are pulled by each shard's own reading of a policy, too.
+            self.found.against_gather(reason.clone());
             self.found.against_both(reason);
         }
         Ok(())
