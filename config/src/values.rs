@@ -138,7 +138,7 @@ pub(crate) fn bytes(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Resu
 
 /// An amount of memory in its largest whole unit.
 fn spell_bytes(bytes: u64) -> String {
-    let whole = SIZES.iter().find(|(_, factor)| bytes % factor == 0 && bytes >= *factor);
+    let whole = SIZES.iter().find(|(_, factor)| bytes.is_multiple_of(*factor) && bytes >= *factor);
     let (unit, factor) = whole.copied().unwrap_or(("B", 1));
     format!("\"{}{unit}\"", bytes / factor)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pgherd_config::Config;
 use tokio::sync::mpsc;
 
+use crate::caps::Caps;
 use crate::control::findings::Weight;
 use crate::control::inspect::inspect;
 use crate::database::Database;
@@ -20,9 +21,10 @@ pub fn servers(config: &Config) -> ExitCode {
         }
     };
     let mut good = true;
+    let caps = Caps::new(config);
     for database in config.databases.iter().filter(|database| database.control.is_some()) {
         let (requests, _inbox) = mpsc::unbounded_channel();
-        let db = match Database::new(database, &[], 1, requests, None) {
+        let db = match Database::new(database, &[], 1, requests, None, &caps) {
             Ok(db) => Arc::new(db),
             Err(why) => {
                 eprintln!("pgherd: {why}");

@@ -170,7 +170,7 @@ mod tests {
                 let after = held(&next, weights.len());
                 for (shard, weight) in weights.iter().enumerate() {
                     let exact = SLOTS as u64 * u64::from(*weight) / total;
-                    let more = u64::from(SLOTS as u64 * u64::from(*weight) % total != 0);
+                    let more = u64::from(!(SLOTS as u64 * u64::from(*weight)).is_multiple_of(total));
                     let found = after[shard] as u64;
                     assert!(found == exact || found == exact + more, "round {round}.{step}, shard {shard}");
                 }

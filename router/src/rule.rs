@@ -491,7 +491,7 @@ mod tests {
                         assert!(shard.is_none() || kept, "{key} is in {span:?}, which goes to {found:?}");
                     }
                     let exact: Vec<u32> = (-5..55).filter(inside).map(|key| (key + 5) as u32).collect();
-                    assert_eq!(parts(&lists, &[span.clone()], true).unwrap(), exact, "{span:?}");
+                    assert_eq!(parts(&lists, std::slice::from_ref(&span), true).unwrap(), exact, "{span:?}");
                     assert_eq!(parts(&rule, &[span], false).unwrap().len(), 5, "an order that is not known");
                 }
             }

@@ -669,8 +669,7 @@ enum Condition {
 
 impl Condition {
     fn random(random: &mut impl FnMut(u64) -> u64, depth: u32) -> Self {
-        let mut key =
-            |random: &mut dyn FnMut(u64) -> u64| (random(9) as i64) * 50 - 25 + random(3) as i64 * 25;
+        let key = |random: &mut dyn FnMut(u64) -> u64| (random(9) as i64) * 50 - 25 + random(3) as i64 * 25;
         match random(if depth == 0 { 4 } else { 9 }) {
             0 => Self::Compare(["=", "<", "<=", ">", ">=", "<>"][random(6) as usize], key(random)),
             1 => Self::In((0..1 + random(3)).map(|_| key(random)).collect()),

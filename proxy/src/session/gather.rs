@@ -409,9 +409,9 @@ impl Session {
             return Ok(self.unit_result(at).map(drop));
         }
         // The others' work is for nothing.
-        let said = std::iter::once(at).chain(sources.iter().copied()).find_map(|i| {
+        let said = std::iter::once(at).chain(sources.iter().copied()).find(|&i| {
             let link = &self.links[i];
-            (link.broken.is_some() || link.captured.error.is_some()).then_some(i)
+            link.broken.is_some() || link.captured.error.is_some()
         });
         let gone = matches!(flow, Flow::Gone);
         let report = match flow {

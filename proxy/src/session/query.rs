@@ -169,8 +169,8 @@ impl Session {
             // In a transaction of pgherd's own (a batch that reached several shards) the Query is its end, which no server
             // may announce by itself.
             Some(shard)
-                if !(self.echo && template.effect == Some(SessionEffect::Notify))
-                    && !(self.db.sharded && template.ddl)
+                if !(self.echo && template.effect == Some(SessionEffect::Notify)
+                    || self.db.sharded && template.ddl)
                     && self.block.as_ref().is_none_or(|b| b.explicit) =>
             {
                 for notice in &template.notices {
