@@ -1,6 +1,6 @@
 //! A plan in words: `pgherd explain`, and what the tests compare.
 
-use crate::plan::{Combine, CopyFormat, Each, Plan};
+use crate::plan::{Combine, CopyFormat, Each, Merge, Place, Plan, SortKey};
 use crate::refusal::Refusal;
 use crate::topology::{ShardId, Topology};
 
@@ -25,6 +25,8 @@ pub fn describe(plan: &Plan, topology: &Topology) -> String {
             }
             text
         }
+        Plan::Merge(merge) => merged(merge, topology),
+        Plan::Explain(shown) => format!("explain: {}", shown.line),
         Plan::Gather(gather) => {
             let place = gather.scratch.map_or("any shard", |shard| name(topology, shard));
             let mut text = format!("gather on {place}");
@@ -64,6 +66,41 @@ pub fn describe(plan: &Plan, topology: &Topology) -> String {
 pub fn describe_refusal(refusal: &Refusal) -> String {
     let detail = refusal.detail.as_ref().map(|detail| format!(" -- {detail}")).unwrap_or_default();
     format!("refused {}: {}{detail}", refusal.sqlstate, refusal.message)
+}
+
+fn merged(merge: &Merge, topology: &Topology) -> String {
+    let mut text = format!("each of {}: ", names(topology, &merge.shards));
+    if merge.keys.is_empty() {
+        text.push_str("rows");
+    } else {
+        let keys: Vec<String> = merge.keys.iter().map(sort_key).collect();
+        text.push_str(&format!("merge by {}", keys.join(", ")));
+    }
+    if merge.offset > 0 {
+        text.push_str(&format!(", offset {}", merge.offset));
+    }
+    if let Some(limit) = merge.limit {
+        text.push_str(&format!(", limit {limit}{}", if merge.ties { " with ties" } else { "" }));
+    }
+    if let Some(sql) = &merge.sql {
+        text.push_str(&format!("\n  {sql}"));
+    }
+    text
+}
+
+fn sort_key(key: &SortKey) -> String {
+    let place = match key.place {
+        Place::Start(column) => format!("column {}", column + 1),
+        Place::End(column) => format!("column {} from the last", column),
+        Place::Hidden(column) => format!("hidden column {}", column + 1),
+    };
+    let direction = if key.descending { " desc" } else { "" };
+    let nulls = match (key.nulls_first, key.descending) {
+        (true, false) => " nulls first",
+        (false, true) => " nulls last",
+        _ => "",
+    };
+    format!("{place}{direction}{nulls}")
 }
 
 fn name(topology: &Topology, shard: ShardId) -> &str {

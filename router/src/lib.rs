@@ -16,6 +16,7 @@ pub mod describe;
 pub mod directory;
 pub mod hash;
 pub mod lexer;
+pub mod order;
 pub mod plan;
 pub mod planner;
 pub mod refusal;

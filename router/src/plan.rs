@@ -201,6 +201,10 @@ pub enum Plan {
     Each(Each),
     /// A different text for each shard (multi-row INSERT; INSERT ... SELECT with a filter by owner).
     Split { parts: Vec<Part>, combine: Combine },
+    /// The same text on several shards, which answer with sorted rows (or any, up to a limit): merged into one stream.
+    Merge(Merge),
+    /// EXPLAIN of a statement that runs on several shards.
+    Explain(Shown),
     /// COPY ... FROM STDIN: rows go to their shards; see `copy::Splitter`.
     CopyFrom(CopyPlan),
     /// Rows are pulled to one shard, which finishes the work.
@@ -217,6 +221,64 @@ pub struct Each {
     /// Run on the first shard alone before the others start (writes to reference tables: the first
     /// shard's locks put concurrent writers into one order).
     pub first_alone: bool,
+}
+
+/// EXPLAIN of a plan: the plan, and what the shards are asked for their own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    pub shards: Vec<ShardId>,
+    /// What the shards are asked. `None`: its own text.
+    pub sql: Option<String>,
+    /// The plan of pgherd's own.
+    pub line: String,
+}
+
+/// Rows of several shards in one order, and how many of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Merge {
+    /// Ascending.
+    pub shards: Vec<ShardId>,
+    /// What the shards are asked, with the statement's own parameters. `None`: its own text.
+    pub sql: Option<String>,
+    /// Columns behind the statement's own, to be cut off.
+    pub hidden: usize,
+    /// None: the rows come in any order.
+    pub keys: Vec<SortKey>,
+    pub offset: u64,
+    pub limit: Option<u64>,
+    /// Rows that are equal to the last one within the limit come, too.
+    pub ties: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SortKey {
+    pub place: Place,
+    pub descending: bool,
+    pub nulls_first: bool,
+    /// It is known to be compared by its bytes, if it is a text.
+    pub c_collation: bool,
+}
+
+/// A column of a shard's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Of the statement's own, from the first one on, or from the last one backwards.
+    Start(usize),
+    End(usize),
+    /// Of the hidden ones.
+    Hidden(usize),
+}
+
+impl Place {
+    /// Its number among `columns`, of which the last `hidden` are.
+    pub fn number(self, columns: usize, hidden: usize) -> Option<usize> {
+        let own = columns.checked_sub(hidden)?;
+        match self {
+            Self::Start(at) => (at < own).then_some(at),
+            Self::End(at) => own.checked_sub(at)?.checked_sub(1),
+            Self::Hidden(at) => (at < hidden).then_some(own + at),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -170,6 +170,6 @@ pub struct ColumnFacts {
     pub generated: bool,
     /// A collation under which equal does not mean the same bytes.
     pub nondeterministic_collation: bool,
-    /// Its collation is that of bytes ("C", "POSIX").
+    /// Its collation is that of "C" or "POSIX": values are ordered by their bytes.
     pub c_collation: bool,
 }

@@ -5,6 +5,8 @@ mod house;
 use house::{check, herd, plan_with};
 use pgherd_router::plan::Params;
 
+const EACH: &str = "each of s0, s1, s2, s3: union";
+
 #[test]
 fn a_key_in_where_sends_a_select_to_its_shard() {
     check(
@@ -339,7 +341,7 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
         (
             "a bare name that both have",
             "SELECT * FROM orders o JOIN events e ON o.customer_id = e.customer_id WHERE customer_id = 2",
-            gather,
+            EACH,
         ),
         (
             "left: the preserved side's key",
@@ -349,28 +351,28 @@ fn joins_carry_a_key_where_every_row_that_is_left_has_it() {
         (
             "left: the other side's key",
             "SELECT * FROM customers c LEFT JOIN orders o ON = WHERE o.customer_id = 2",
-            gather,
+            EACH,
         ),
         (
             "left: a key in ON does not bind the preserved side",
             "SELECT * FROM customers c LEFT JOIN orders o ON = AND c.id = 2",
-            gather,
+            EACH,
         ),
         (
             "left: a key in ON binds the other side only",
             "SELECT * FROM customers c LEFT JOIN orders o ON o.customer_id = 2 WHERE c.id = 2",
             "one shard: s2",
         ),
-        ("right", "SELECT * FROM customers c RIGHT JOIN orders o ON = WHERE o.customer_id = 2", gather),
+        ("right", "SELECT * FROM customers c RIGHT JOIN orders o ON = WHERE o.customer_id = 2", EACH),
         (
             "right: both in WHERE",
             "SELECT * FROM customers c RIGHT JOIN orders o ON = WHERE o.customer_id = 2 AND c.id = 2",
             "one shard: s2",
         ),
-        ("full", "SELECT * FROM customers c FULL JOIN orders o ON = WHERE c.id = 2", gather),
+        ("full", "SELECT * FROM customers c FULL JOIN orders o ON = WHERE c.id = 2", EACH),
         ("another column", "SELECT * FROM customers c JOIN orders o ON o.id = c.id WHERE c.id = 2", gather),
         ("an OR", "SELECT * FROM customers c JOIN orders o ON = OR o.paid WHERE c.id = 2", gather),
-        ("no key", "SELECT * FROM customers c JOIN orders o ON =", gather),
+        ("no key", "SELECT * FROM customers c JOIN orders o ON =", EACH),
         (
             "two keys of one shard",
             "SELECT * FROM customers c, orders o WHERE c.id = 8 AND o.customer_id = 9",
@@ -472,12 +474,12 @@ fn every_query_inside_must_be_on_the_same_shard() {
             (
                 "under OR",
                 "SELECT * FROM customers c WHERE c.id = 2 OR EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id)",
-                "gather...",
+                EACH,
             ),
             (
                 "the inner key says nothing about the outer rows",
                 "SELECT * FROM customers c WHERE EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id AND o.customer_id = 2)",
-                "gather...",
+                EACH,
             ),
             (
                 "hidden by an inner alias",
@@ -489,7 +491,7 @@ fn every_query_inside_must_be_on_the_same_shard() {
                 "SELECT (SELECT count(*) FROM orders o WHERE o.customer_id = c.id) FROM customers c WHERE c.id = 2",
                 "one shard: s2",
             ),
-            ("IN", "SELECT * FROM orders WHERE customer_id IN (SELECT id FROM customers)", "gather..."),
+            ("IN", "SELECT * FROM orders WHERE customer_id IN (SELECT id FROM customers)", EACH),
             (
                 "IN, both by key",
                 "SELECT * FROM orders WHERE customer_id = 2 AND id IN (SELECT id FROM customers WHERE id = 2)",
@@ -502,9 +504,9 @@ fn every_query_inside_must_be_on_the_same_shard() {
             ),
             ("derived", "SELECT * FROM (SELECT * FROM orders WHERE customer_id = 2) o", "one shard: s2"),
             (
-                "a condition outside is not seen",
+                "a condition outside",
                 "SELECT * FROM (SELECT * FROM orders) o WHERE o.customer_id = 2",
-                "gather...",
+                "one shard: s2",
             ),
             (
                 "WITH",
@@ -514,7 +516,7 @@ fn every_query_inside_must_be_on_the_same_shard() {
             (
                 "WITH, all rows",
                 "WITH o AS (SELECT * FROM orders) SELECT * FROM o WHERE customer_id = 2",
-                "gather...",
+                EACH,
             ),
             (
                 "a WITH name hides a table",
@@ -546,7 +548,7 @@ fn every_query_inside_must_be_on_the_same_shard() {
                 "SELECT id FROM orders WHERE customer_id = 2 UNION SELECT id FROM orders WHERE customer_id = 3",
                 "gather...",
             ),
-            ("UNION without keys", "SELECT id FROM orders UNION ALL SELECT id FROM customers", "gather..."),
+            ("UNION ALL", "SELECT id FROM orders UNION ALL SELECT id FROM customers", EACH),
             (
                 "a query in WITH that writes",
                 "WITH d AS (DELETE FROM orders WHERE customer_id = 2 RETURNING *) SELECT * FROM d",
@@ -626,16 +628,13 @@ fn a_union_of_the_shards_answers_is_given_only_where_it_is_the_answer() {
             ("two sharded tables", "SELECT * FROM orders, customers", "gather..."),
             ("an unlisted table", "SELECT * FROM orders, notes", "gather..."),
             ("a table on one shard", "SELECT * FROM orders, settings", "gather..."),
-            ("ORDER BY", "SELECT * FROM orders ORDER BY id", "gather..."),
-            ("LIMIT", "SELECT * FROM orders LIMIT 1", "gather..."),
-            ("OFFSET", "SELECT * FROM orders OFFSET 1", "gather..."),
-            ("FETCH", "SELECT * FROM orders FETCH FIRST ROW ONLY", "gather..."),
             ("DISTINCT", "SELECT DISTINCT paid FROM orders", "gather..."),
             ("DISTINCT ON", "SELECT DISTINCT ON (paid) * FROM orders", "gather..."),
             ("GROUP BY", "SELECT paid, count(*) FROM orders GROUP BY paid", "gather..."),
             ("GROUP BY nothing", "SELECT count(*) FROM orders GROUP BY ()", "gather..."),
             ("HAVING", "SELECT count(*) FROM orders HAVING count(*) > 1", "gather..."),
             ("a window", "SELECT count(*) OVER () FROM orders", "gather..."),
+            ("LIMIT of what is locked", "SELECT * FROM orders LIMIT 1 FOR UPDATE", "refused"),
             ("a named window", "SELECT id FROM orders WINDOW w AS (ORDER BY id)", "refused"),
             ("another aggregate", "SELECT avg(total) FROM orders", "gather..."),
             ("an ordered-set aggregate", "SELECT mode() WITHIN GROUP (ORDER BY id) FROM orders", "gather..."),
@@ -662,7 +661,12 @@ fn a_union_of_the_shards_answers_is_given_only_where_it_is_the_answer() {
             ("tableoid", "SELECT tableoid::regclass FROM orders", "refused"),
             ("a name that is looked up", "SELECT 'x'::regclass FROM orders", "refused"),
             ("TABLESAMPLE", "SELECT * FROM orders TABLESAMPLE SYSTEM (1)", "refused"),
-            ("a function in FROM", "SELECT * FROM orders, generate_series(1, 3)", "gather..."),
+            ("a function in FROM", "SELECT * FROM orders, generate_series(1, 3)", each),
+            (
+                "a function in FROM that is another one on each shard",
+                "SELECT * FROM orders, generate_series(1, (random() * 3)::int)",
+                "not combined",
+            ),
             ("INTO", "SELECT * INTO x FROM orders WHERE customer_id = 2", "refused"),
             ("a view over it", "SELECT * FROM order_totals", "refused"),
             (
@@ -896,4 +900,284 @@ fn strings_that_name_a_moment_are_known() {
     {
         assert!(plan(text).starts_with("each of"), "{text}");
     }
+}
+
+#[test]
+fn what_stays_on_one_shard_is_computed_there_and_what_does_not_is_refused() {
+    let by_key = "each of s0, s1, s2, s3: union";
+    let cases = [
+        (
+            "groups of the key",
+            "SELECT customer_id, count(*), avg(total) FROM orders GROUP BY customer_id",
+            by_key,
+        ),
+        ("by number", "SELECT customer_id, count(*) FROM orders GROUP BY 1", by_key),
+        ("by another number", "SELECT customer_id, count(*) FROM orders GROUP BY 2, paid", "not combined"),
+        ("by alias", "SELECT customer_id AS c, count(*) FROM orders GROUP BY c", by_key),
+        ("HAVING", "SELECT customer_id FROM orders GROUP BY customer_id, paid HAVING sum(total) > 1", by_key),
+        (
+            "the key under a function",
+            "SELECT abs(customer_id) FROM orders GROUP BY abs(customer_id)",
+            "not combined",
+        ),
+        (
+            "ROLLUP of the key",
+            "SELECT customer_id, count(*) FROM orders GROUP BY ROLLUP (customer_id)",
+            "not combined",
+        ),
+        ("DISTINCT with the key", "SELECT DISTINCT customer_id, paid FROM orders", by_key),
+        ("DISTINCT *", "SELECT DISTINCT * FROM orders", by_key),
+        ("DISTINCT ON the key", "SELECT DISTINCT ON (customer_id) * FROM orders", by_key),
+        (
+            "a window of the key",
+            "SELECT id, sum(total) OVER (PARTITION BY customer_id ORDER BY id) FROM orders",
+            by_key,
+        ),
+        (
+            "a named one",
+            "SELECT rank() OVER w FROM orders WINDOW w AS (PARTITION BY paid, customer_id)",
+            by_key,
+        ),
+        ("one without", "SELECT rank() OVER w FROM orders WINDOW w AS (PARTITION BY paid)", "not combined"),
+        (
+            "groups of a key that a left join fills up",
+            "SELECT o.customer_id, count(*) FROM customers c LEFT JOIN orders o ON o.customer_id = c.id GROUP BY o.customer_id",
+            "not combined",
+        ),
+        (
+            "of the side that stays",
+            "SELECT c.id, count(o.id) FROM customers c LEFT JOIN orders o ON o.customer_id = c.id GROUP BY c.id",
+            by_key,
+        ),
+        (
+            "a composite key needs both columns",
+            "SELECT shop, count(*) FROM items GROUP BY shop",
+            "not combined",
+        ),
+        (
+            "an inner equality says nothing outside",
+            "SELECT * FROM customers a, customers b WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = a.id AND o.customer_id = b.id)",
+            "not combined",
+        ),
+        (
+            "nor does one of IN",
+            "SELECT * FROM customers a, customers b WHERE a.id IN (SELECT o.customer_id FROM orders o WHERE o.customer_id = b.id)",
+            "not combined",
+        ),
+        (
+            "an ON of a left join about the side that stays",
+            "SELECT * FROM customers a, customers b LEFT JOIN countries c ON b.id = b.id WHERE a.name = b.name",
+            "not combined",
+        ),
+        ("NOT IN", "SELECT * FROM orders WHERE customer_id NOT IN (SELECT id FROM customers)", by_key),
+        ("IN another column", "SELECT * FROM orders WHERE id IN (SELECT id FROM customers)", "not combined"),
+        (
+            "an aggregate of the query around",
+            "SELECT (SELECT sum(c.id) FROM countries x) FROM customers c",
+            "not combined",
+        ),
+        (
+            "a correlated limit",
+            "SELECT c.id, x.total FROM customers c, LATERAL (SELECT * FROM orders o WHERE o.customer_id = c.id LIMIT 2) x",
+            by_key,
+        ),
+        ("a limit that is not", "SELECT * FROM (SELECT * FROM orders LIMIT 2) x", "not combined"),
+        (
+            "a reference table's aggregate",
+            "SELECT * FROM orders WHERE id < (SELECT count(*) FROM countries)",
+            by_key,
+        ),
+        (
+            "any row of it",
+            "SELECT * FROM orders WHERE id < (SELECT max(1) FROM countries LIMIT 1)",
+            "not combined",
+        ),
+        ("UNION with the keys", "SELECT customer_id FROM orders UNION SELECT id FROM customers", by_key),
+        ("UNION without", "SELECT id FROM orders UNION SELECT id FROM customers", "not combined"),
+        (
+            "keys in other places",
+            "SELECT customer_id, id FROM orders UNION SELECT 1, id FROM customers",
+            "not combined",
+        ),
+        (
+            "aggregates on both sides",
+            "SELECT count(*) FROM orders UNION ALL SELECT count(*) FROM customers",
+            "not combined",
+        ),
+        (
+            "DISTINCT sorted by what it does not put out",
+            "SELECT DISTINCT customer_id FROM orders ORDER BY total",
+            "not combined",
+        ),
+        (
+            "or by what it does",
+            "SELECT DISTINCT customer_id + 1, customer_id FROM orders ORDER BY customer_id",
+            "each of s0, s1, s2, s3: merge by column 2",
+        ),
+        (
+            "UNION ALL with a copy",
+            "SELECT name FROM customers UNION ALL SELECT name FROM countries",
+            "not combined",
+        ),
+        (
+            "two mentions of a WITH query",
+            "WITH o AS (SELECT * FROM orders) SELECT * FROM o a, o b WHERE a.id = b.id",
+            "not combined",
+        ),
+        (
+            "by key",
+            "WITH o AS (SELECT customer_id, id FROM orders) SELECT * FROM o a, o b WHERE a.customer_id = b.customer_id",
+            by_key,
+        ),
+        (
+            "a WITH query that nobody asks",
+            "WITH o AS (SELECT * FROM orders) SELECT * FROM countries",
+            "not combined",
+        ),
+        (
+            "a WITH query's groups",
+            "WITH o AS (SELECT customer_id, count(*) AS n FROM orders GROUP BY customer_id) SELECT c.id, o.n FROM customers c JOIN o ON o.customer_id = c.id",
+            by_key,
+        ),
+        (
+            "UPDATE FROM, by key",
+            "UPDATE orders o SET paid = true FROM customers c WHERE c.id = o.customer_id AND c.name = 'x'",
+            by_key,
+        ),
+        (
+            "UPDATE FROM, otherwise",
+            "UPDATE orders o SET paid = true FROM customers c WHERE c.id = o.id",
+            "not combined",
+        ),
+        (
+            "DELETE USING, by key",
+            "DELETE FROM orders o USING customers c WHERE c.id = o.customer_id AND c.name = 'x'",
+            by_key,
+        ),
+        (
+            "a write by a correlated query",
+            "UPDATE customers c SET name = 'x' WHERE EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id)",
+            by_key,
+        ),
+    ];
+    check(&herd(), &cases);
+}
+
+#[test]
+fn sorted_rows_are_merged_where_their_values_can_be_compared() {
+    let rows = |text: &str| format!("each of s0, s1, s2, s3: {text}");
+    let cases = [
+        ("a column", "SELECT id FROM orders ORDER BY id", rows("merge by column 1")),
+        (
+            "one that is not put out",
+            "SELECT paid FROM orders ORDER BY id DESC, total NULLS FIRST",
+            rows(
+                "merge by hidden column 1 desc, hidden column 2 nulls first\n  SELECT paid , (id) AS pgherd_sort_1 , (total) AS pgherd_sort_2 FROM orders ORDER BY id DESC, total NULLS FIRST",
+            ),
+        ),
+        (
+            "a number",
+            "SELECT paid, id FROM orders ORDER BY 2 DESC NULLS LAST",
+            rows("merge by column 2 desc nulls last"),
+        ),
+        (
+            "an output's name comes first",
+            "SELECT total AS id, id AS total FROM orders ORDER BY id",
+            rows("merge by column 1"),
+        ),
+        (
+            "behind *",
+            "SELECT *, id + 1 AS next FROM orders ORDER BY next",
+            rows("merge by column 0 from the last"),
+        ),
+        ("a limit", "SELECT * FROM orders LIMIT 1", rows("rows, limit 1")),
+        ("ALL is none", "SELECT * FROM orders LIMIT ALL", rows("union")),
+        (
+            "a limit and an offset",
+            "SELECT id FROM orders LIMIT 10 OFFSET 20",
+            rows("rows, offset 20, limit 10\n  SELECT id FROM orders LIMIT 30"),
+        ),
+        (
+            "the other way round",
+            "SELECT id FROM orders ORDER BY id OFFSET 20 ROWS FETCH NEXT 10 ROWS ONLY",
+            rows("merge by column 1, offset 20, limit 10\n  SELECT id FROM orders ORDER BY id LIMIT 30"),
+        ),
+        (
+            "an offset alone",
+            "SELECT id FROM orders OFFSET 3",
+            rows("rows, offset 3\n  SELECT id FROM orders "),
+        ),
+        (
+            "ties",
+            "SELECT id FROM orders ORDER BY id OFFSET 1 FETCH FIRST 2 ROWS WITH TIES",
+            rows(
+                "merge by column 1, offset 1, limit 2 with ties\n  SELECT id FROM orders ORDER BY id FETCH FIRST 3 ROWS WITH TIES",
+            ),
+        ),
+        (
+            "words that are clauses elsewhere",
+            "SELECT id AS \"limit\", id IS DISTINCT FROM 1 AS \"from\", extract(year FROM since) FROM customers ORDER BY extract(day FROM since) LIMIT 1",
+            rows(
+                "merge by hidden column 1, limit 1\n  SELECT id AS \"limit\", id IS DISTINCT FROM 1 AS \"from\", extract(year FROM since) , (extract(day FROM since)) AS pgherd_sort_1 FROM customers ORDER BY extract(day FROM since) LIMIT 1",
+            ),
+        ),
+        ("locks", "SELECT id FROM orders ORDER BY id FOR UPDATE", rows("merge by column 1")),
+        ("a text under another collation", "SELECT name FROM customers ORDER BY name", "not combined".into()),
+        (
+            "a text in bytes",
+            "SELECT name FROM customers ORDER BY name COLLATE \"C\"",
+            rows(
+                "merge by hidden column 1\n  SELECT name , (name COLLATE \"C\") AS pgherd_sort_1 FROM customers ORDER BY name COLLATE \"C\"",
+            ),
+        ),
+        ("a function of a text", "SELECT id FROM customers ORDER BY lower(name)", "not combined".into()),
+        ("a text by number", "SELECT id, name FROM customers ORDER BY 2", "not combined".into()),
+        ("a number by number", "SELECT id, name FROM customers ORDER BY 1", rows("merge by column 1")),
+        (
+            "a column of a query in FROM",
+            "SELECT s.n FROM (SELECT customer_id, count(*) AS n FROM orders GROUP BY 1) s ORDER BY s.n, customer_id",
+            rows(
+                "merge by column 1, hidden column 1\n  SELECT s.n , (customer_id) AS pgherd_sort_1 FROM (SELECT customer_id, count(*) AS n FROM orders GROUP BY 1) s ORDER BY s.n, customer_id",
+            ),
+        ),
+        ("LIMIT of an expression", "SELECT id FROM orders LIMIT 1 + 1", "not combined".into()),
+        ("a negative limit", "SELECT id FROM orders LIMIT -1", "not combined".into()),
+        ("one row needs no order", "SELECT count(*) FROM orders ORDER BY 1", rows("aggregate (count)")),
+        ("LIMIT of one row", "SELECT count(*) FROM orders LIMIT 0", "not combined".into()),
+        (
+            "one shard does it all",
+            "SELECT name FROM customers WHERE id = 2 ORDER BY name LIMIT 1 + 1",
+            "one shard: s2".into(),
+        ),
+        (
+            "DISTINCT by key",
+            "SELECT DISTINCT customer_id FROM orders ORDER BY customer_id LIMIT 3",
+            rows("merge by column 1, limit 3"),
+        ),
+        (
+            "UNION ALL",
+            "SELECT id FROM orders UNION ALL SELECT id FROM customers ORDER BY 1",
+            rows("merge by column 1"),
+        ),
+    ];
+    let cases: Vec<(&str, &str, &str)> =
+        cases.iter().map(|(why, sql, plan)| (*why, *sql, plan.as_str())).collect();
+    check(&herd(), &cases);
+}
+
+#[test]
+fn limits_may_be_parameters_and_stay_in_the_text() {
+    let herd = herd();
+    let sql = "SELECT id FROM orders WHERE paid ORDER BY id LIMIT $1 OFFSET $2";
+    let text = "SELECT id FROM orders WHERE paid ORDER BY id LIMIT (LEAST($1::int8, 9223372036854775807 - COALESCE($2::int8, 0)) + COALESCE($2::int8, 0))";
+    let values: [Option<&[u8]>; 2] = [Some(b"10"), Some(b"5")];
+    let found = plan_with(&herd, sql, Params { values: &values, ..Params::default() });
+    assert_eq!(found, format!("each of s0, s1, s2, s3: merge by column 1, offset 5, limit 10\n  {text} "));
+    let values: [Option<&[u8]>; 2] = [None, Some(&[0, 0, 0, 7])];
+    let found = plan_with(&herd, sql, Params { values: &values, formats: &[1], types: &[20, 23] });
+    assert_eq!(found, format!("each of s0, s1, s2, s3: merge by column 1, offset 7\n  {text} "));
+    let values: [Option<&[u8]>; 2] = [Some(b"10"), Some(b"-5")];
+    let found = plan_with(&herd, sql, Params { values: &values, ..Params::default() });
+    // PostgreSQL says what is wrong with it.
+    assert!(!found.contains("merge"), "{found}");
 }

@@ -209,6 +209,17 @@ impl Report {
 
     /// Moves the position that a server named, in characters of another text than the one that it was sent.
     pub fn shift_position(&mut self, by: i64) {
+        self.replace_position(|position| position + by);
+    }
+
+    /// Like [`Self::shift_position`], for positions behind the first `same` characters only.
+    pub fn shift_position_behind(&mut self, same: i64, by: i64) {
+        self.replace_position(
+            |position| if position > same { (position + by).max(same + 1) } else { position },
+        );
+    }
+
+    fn replace_position(&mut self, new: impl FnOnce(i64) -> i64) {
         let Some(raw) = &mut self.raw else { return };
         let mut at = 0;
         while let Some(&code) = raw.get(at).filter(|code| **code != 0) {
@@ -218,7 +229,7 @@ impl Report {
                 && let Some(position) =
                     std::str::from_utf8(&raw[text.clone()]).ok().and_then(|p| p.parse::<i64>().ok())
             {
-                raw.splice(text, (position + by).max(1).to_string().into_bytes());
+                raw.splice(text, new(position).max(1).to_string().into_bytes());
                 return;
             }
             at = text.end + 1;

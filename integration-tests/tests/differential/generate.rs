@@ -268,7 +268,9 @@ impl Maker {
 
     fn select(&mut self) -> String {
         let table = self.table();
-        match self.below(12) {
+        match self.below(20) {
+            12..=15 => self.sorted(table),
+            16..=19 => self.apart(table),
             0 | 1 => self.aggregate(table),
             2 | 3 => self.join(),
             4 => {
@@ -308,6 +310,91 @@ impl Maker {
                     self.filter(table, &dot)
                 )
             }
+        }
+    }
+
+    /// Rows in an order: what is put out is the same in all rows that are equal by it.
+    fn sorted(&mut self, table: &Table) -> String {
+        let mut columns: Vec<&str> = table.key.to_vec();
+        columns.extend(table.columns.iter().map(|(name, _)| *name));
+        let (first, second) = (self.of(&columns), self.of(&columns));
+        let term = |maker: &mut Self, column: &str| {
+            let collation = if maker.one_in(3) { " COLLATE \"C\"" } else { "" };
+            let direction = maker.of(&["", "", " DESC", " ASC"]);
+            let nulls = maker.of(&["", "", " NULLS FIRST", " NULLS LAST"]);
+            format!("{column}{collation}{direction}{nulls}")
+        };
+        let (one, two) = (term(self, first), term(self, second));
+        let outputs = match self.below(4) {
+            0 => second.to_owned(),
+            1 => format!("{first} AS a, {second} AS b"),
+            _ => format!("{first}, {second}"),
+        };
+        let distinct = if self.one_in(6) { "DISTINCT " } else { "" };
+        let limit = match self.below(6) {
+            0 => format!(" LIMIT {}", self.below(6)),
+            1 => format!(" LIMIT {} OFFSET {}", self.below(6), self.below(4)),
+            2 => format!(" OFFSET {}", self.below(5)),
+            3 => format!(" FETCH FIRST {} ROWS WITH TIES", self.below(4)),
+            _ => String::new(),
+        };
+        let filter = if self.one_in(2) { self.filter(table, "") } else { String::new() };
+        format!("SELECT {distinct}{outputs} FROM {}{filter} ORDER BY {one}, {two}{limit}", table.name)
+    }
+
+    /// What may stay on one shard: by the key, or by something else.
+    fn apart(&mut self, table: &Table) -> String {
+        let other = self.table();
+        let by = |maker: &mut Self, table: &Table| match (table.key, maker.below(4)) {
+            ([key, ..], 0..=2) => (*key).to_owned(),
+            _ => maker.column(table).0.to_owned(),
+        };
+        let all = |table: &Table| match table.key {
+            [] => table.columns[0].0.to_owned(),
+            key => key.join(", "),
+        };
+        let (column, filter) = (self.column(table).0, self.filter(table, ""));
+        let (left, right) = (by(self, table), by(self, other));
+        match self.below(9) {
+            0 => format!(
+                "SELECT {0}, count(*), count(DISTINCT {column}) FROM {1}{filter} GROUP BY {0}",
+                all(table),
+                table.name
+            ),
+            1 => format!(
+                "SELECT {left}, count({column}) FROM {}{filter} GROUP BY {left} HAVING count(*) > 1",
+                table.name
+            ),
+            2 => format!("SELECT DISTINCT {left}, {column} FROM {}{filter}", table.name),
+            3 => format!("SELECT {left}, count(*) OVER (PARTITION BY {left}) FROM {}{filter}", table.name),
+            4 => format!(
+                "SELECT {left} FROM {}{filter} {} SELECT {right} FROM {}",
+                table.name,
+                self.of(&["UNION", "UNION ALL", "EXCEPT", "INTERSECT", "INTERSECT ALL"]),
+                other.name
+            ),
+            5 => format!(
+                "SELECT l.{left}, (SELECT count(*) FROM {} r WHERE r.{right} = l.{left}) FROM {} l",
+                other.name, table.name
+            ),
+            6 => format!(
+                "SELECT {column} FROM {} WHERE {left} {} (SELECT {right} FROM {})",
+                table.name,
+                self.of(&["IN", "NOT IN"]),
+                other.name
+            ),
+            7 => format!(
+                "SELECT l.{left}, s.n FROM {} l {} (SELECT {right} AS k, count(*) AS n FROM {} GROUP BY {right}) s ON s.k = l.{left}",
+                table.name,
+                self.of(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]),
+                other.name
+            ),
+            _ => format!(
+                "WITH c AS (SELECT {right} AS k FROM {}) SELECT l.{left}, c.k FROM {} l {} c ON c.k = l.{left}",
+                other.name,
+                table.name,
+                self.of(&["JOIN", "LEFT JOIN", "FULL JOIN"])
+            ),
         }
     }
 

@@ -22,6 +22,7 @@ use super::world::{Layout, World};
 
 const FILES: [(&str, &str); 10] = [
     ("read", include_str!("cases/read.sql")),
+    ("combine", include_str!("cases/combine.sql")),
     ("shape", include_str!("cases/shape.sql")),
     ("lexing", include_str!("cases/lexing.sql")),
     ("params", include_str!("cases/params.sql")),

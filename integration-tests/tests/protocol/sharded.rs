@@ -4,7 +4,7 @@ use crate::raw::*;
 use crate::*;
 
 /// Sharded by `k`, a bigint.
-pub const TABLES: [&str; 6] = ["sa", "sb", "sc", "sd", "se", "sf"];
+pub const TABLES: [&str; 8] = ["sa", "sb", "sc", "sd", "se", "sf", "sg", "sh"];
 
 fn run(sql: &str) -> Vec<u8> {
     [parse("", sql, &[]), bind("", "", &[]), describe_portal(""), execute("", 0)].concat()
@@ -67,6 +67,13 @@ fn four_shards_answer_like_one_server() {
             script("Flush in a fan", vec![Step::Send([run("SELECT count(*) FROM sa"), flush()].concat()), Step::Until(b'C'), Step::Quiet, Step::Send(sync()), Step::Ready(1)]),
             script("Describe of a fan without Execute", batch(&[parse("s", "SELECT count(*), sum(k) FROM sa", &[]), describe_statement("s"), bind("p", "s", &[]), describe_portal("p"), sync()], 1)),
             script("a row limit by key in a transaction", join(vec![queries(&["BEGIN"]), batch(&[parse("s", "SELECT generate_series(1, 5), v FROM sa WHERE k = $1", &[]), bind("p", "s", &["3"]), execute("p", 2), sync()], 1), batch(&[execute("p", 2), sync()], 1), batch(&[execute("p", 9), sync()], 1), queries(&["COMMIT"])])),
+            script("a row limit over shards in a transaction", join(vec![queries(&["BEGIN"]), batch(&[parse("s", "SELECT k, v FROM sa ORDER BY k", &[]), bind("p", "s", &[]), describe_portal("p"), execute("p", 3), sync()], 1), batch(&[execute("p", 2), sync()], 1), queries(&["SELECT count(*) FROM sa", "UPDATE sa SET v = v WHERE k = 2"]), batch(&[execute("p", 9), sync()], 1), batch(&[execute("p", 9), sync()], 1), queries(&["COMMIT"])])),
+            script("a row limit over shards, then all that is left", join(vec![queries(&["BEGIN"]), batch(&[parse("s", "SELECT v FROM sa WHERE k > $1 ORDER BY k DESC", &[]), bind("p", "s", &["2"]), execute("p", 1), execute("p", 0), sync()], 1), queries(&["COMMIT"])])),
+            script("a row limit over shards outside a transaction", batch(&[parse("", "SELECT k, v FROM sa ORDER BY k DESC LIMIT 4", &[]), bind("", "", &[]), describe_portal(""), execute("", 2), execute("", 2), execute("", 2), sync(), query("SELECT count(*) FROM sa")], 2)),
+            script("one row over shards, and one asked for", batch(&[parse("", "SELECT count(*) FROM sa", &[]), bind("", "", &[]), execute("", 1), execute("", 1), sync()], 1)),
+            script("a portal over shards that is closed", join(vec![queries(&["BEGIN"]), batch(&[parse("s", "SELECT k FROM sa ORDER BY k", &[]), bind("p", "s", &[]), execute("p", 2), any(b'C', b"Pp\0"), execute("p", 2), sync()], 1), queries(&["ROLLBACK"])])),
+            one("rows in order, and some of them", &["SELECT k FROM sa ORDER BY k DESC LIMIT 3 OFFSET 1", "SELECT k FROM sa ORDER BY k FETCH FIRST 2 ROWS WITH TIES", "SELECT k FROM sa ORDER BY -k; SELECT k FROM sa ORDER BY k LIMIT 1"]),
+            one("an error among sorted rows", &["SELECT 1 / (k - 6) FROM sa ORDER BY k", "BEGIN", "SELECT 1 / (k - 6) FROM sa ORDER BY k", "SELECT 1", "ROLLBACK", "SELECT count(*) FROM sa"]),
             script("BEGIN and COMMIT in a pipeline over shards", batch(&[run("BEGIN"), run("INSERT INTO sa VALUES (80, 'x')"), run("INSERT INTO sa VALUES (81, 'x')"), run("COMMIT"), sync(), query("DELETE FROM sa WHERE k IN (80, 81)")], 2)),
             script("Query behind an unfinished batch over shards", batch(&[run("INSERT INTO sa VALUES (82, 'x')"), query("INSERT INTO sa VALUES (83, 'x')"), sync(), query("DELETE FROM sa WHERE k IN (82, 83)")], 3)),
             script("a failing Query takes the batch before it back", batch(&[run("INSERT INTO sa VALUES (84, 'x')"), query("INSERT INTO sa VALUES (2, 'x')"), sync(), query("SELECT count(*) FROM sa")], 3)),
@@ -264,4 +271,79 @@ fn a_batch_goes_on_over_shards_behind_a_stray_copy_fail() {
     let said = wire.until(b'Z');
     assert_eq!(said.iter().filter(|m| m.kind == b'C').count(), 2, "{}", show(&said));
     stage.prepare("shop", &["DROP TABLE sc"]);
+}
+
+#[test]
+fn explain_over_shards_shows_the_plan_and_each_shards_own() {
+    let stage = stage();
+    stage.prepare("shop", &["DROP TABLE IF EXISTS sg", "CREATE TABLE sg (k bigint, v text)"]);
+    let mut wire = stage.endpoint.login("shop");
+    let explain =
+        "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) SELECT v FROM sg ORDER BY k DESC LIMIT 3 OFFSET 2";
+    let lines = |said: &[Message]| -> Vec<String> {
+        let rows = said.iter().filter(|message| message.kind == b'D');
+        rows.map(|row| String::from_utf8_lossy(&row.body[6..]).into_owned()).collect()
+    };
+    let simple = wire.query(explain);
+    wire.send(&[run(explain), sync()].concat());
+    let extended = wire.until(b'Z');
+    for said in [simple, extended] {
+        let lines = lines(&said);
+        let first = "pgherd: each of s0, s1, s2, s3: merge by hidden column 1 desc, offset 2, limit 3";
+        assert_eq!(lines.first().map(String::as_str), Some(first), "{lines:?}");
+        for shard in ["s0", "s1", "s2", "s3"] {
+            assert!(lines.iter().any(|line| *line == format!("Shard {shard}:")), "{shard}: {lines:?}");
+        }
+        assert_eq!(lines.iter().filter(|line| line.starts_with("  Limit")).count(), 4, "{lines:?}");
+        let columns: Vec<_> = said.iter().filter(|message| message.kind == b'T').collect();
+        assert!(
+            matches!(columns[..], [one] if one.body.windows(10).any(|name| name == b"QUERY PLAN")),
+            "{}",
+            show(&said)
+        );
+        assert!(
+            said.iter().any(|message| message.kind == b'C' && message.body == b"EXPLAIN\0"),
+            "{}",
+            show(&said)
+        );
+    }
+    stage.prepare("shop", &["DROP TABLE sg"]);
+}
+
+/// A client that stops reading stops the shards, and gets every row in its order when it goes on.
+#[test]
+fn a_large_merge_waits_for_its_reader() {
+    let stage = stage();
+    stage.prepare(
+        "shop",
+        &[
+            "DROP TABLE IF EXISTS sh",
+            "CREATE TABLE sh (k bigint, v text)",
+            "INSERT INTO sh SELECT k, repeat('x', 200) FROM generate_series(1, 40000) AS k",
+        ],
+    );
+    let mut wire = stage.endpoint.login("shop");
+    wire.send(&query("SELECT v, k FROM sh ORDER BY k"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut expected = 1;
+    loop {
+        match wire.hear(PATIENCE) {
+            Heard::Message(Message { kind: b'D', body }) => {
+                let digits = &body[2 + 4 + 200 + 4..];
+                assert_eq!(std::str::from_utf8(digits).ok(), Some(expected.to_string().as_str()));
+                expected += 1;
+            }
+            Heard::Message(Message { kind: b'Z', .. }) => break,
+            Heard::Message(Message { kind: b'C', body }) => assert_eq!(body, b"SELECT 40000\0"),
+            Heard::Message(Message { kind: b'T', .. }) => {}
+            other => panic!("{other:?} after {expected} rows"),
+        }
+    }
+    assert_eq!(expected, 40_001);
+    // One that leaves in the middle leaves no server behind that cannot be used again.
+    wire.send(&query("SELECT v, k FROM sh ORDER BY k"));
+    drop(wire);
+    let mut wire = stage.endpoint.login("shop");
+    assert_eq!(wire.value("SELECT count(*) FROM sh").as_deref(), Ok("40000"));
+    stage.prepare("shop", &["DROP TABLE sh"]);
 }

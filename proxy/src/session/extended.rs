@@ -8,12 +8,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pgherd_router::plan::{Kind, Params, Plan, Statement, Template};
+use pgherd_router::plan::{Combine, Each, Kind, Params, Plan, Statement, Template};
 use pgherd_router::{ShardId, Topology};
 use pgherd_wire::message::{self, Report};
 
 use super::fan::Via;
 use super::link::{Expect, Undo};
+use super::merge::{Paused, Portion};
 use super::query::{as_each, refused};
 use super::statements::{Prepared, ServerName, StatementId};
 use super::transaction::Block;
@@ -54,7 +55,14 @@ pub(super) enum Place {
     /// The session runs it itself.
     Local,
     /// On several shards, at Execute.
-    Fan { plan: Rc<Plan>, tail: Rc<[u8]>, describe: bool, done: bool },
+    Fan {
+        plan: Rc<Plan>,
+        tail: Rc<[u8]>,
+        describe: bool,
+        done: bool,
+        /// It was executed with a row limit.
+        merging: Option<Rc<Paused>>,
+    },
 }
 
 /// Messages that may wait for a server at once; then they go to one that can check them.
@@ -531,6 +539,7 @@ impl Session {
                     tail: bind.tail.into(),
                     describe: false,
                     done: false,
+                    merging: None,
                 };
                 self.portals.insert(bind.portal, Portal::new(prepared, place));
             }
@@ -761,20 +770,32 @@ impl Session {
                 self.send_execute(index, name, rows, template.read_only, template.ddl);
                 Ok(())
             }
-            Place::Fan { plan, tail, describe, done } => {
+            Place::Fan { plan, tail, describe, done, mut merging } => {
                 self.settle().await?;
                 self.flush_pending(None).await?;
                 self.settle().await?;
                 if self.skipping() {
                     return Ok(());
                 }
-                if rows != 0 {
-                    let report = Report::error(
-                        "0A000",
-                        "a row limit is not supported for a statement on several shards",
-                    )
-                    .hint("Fetch all rows at once, or restrict the statement to one shard by its key.");
-                    return self.batch_error(report).await;
+                let one_row = matches!(&*plan, Plan::Each(Each { combine: Combine::Aggregate(_), .. }));
+                if (rows != 0 && !one_row) || merging.is_some() {
+                    if let Some(report) = self.before_running(&prepared.sql, template) {
+                        return self.batch_error(report).await;
+                    }
+                    let bound = (&*tail, describe);
+                    let outcome =
+                        self.execute_piece(&prepared, template, &plan, bound, &mut merging, rows).await?;
+                    if let Some(Portal { place: Place::Fan { merging: own, describe, .. }, .. }) =
+                        self.portals.get_mut(name)
+                    {
+                        *own = merging;
+                        *describe = false;
+                    }
+                    return self.say_portion(outcome);
+                }
+                if done && one_row {
+                    self.client.say(|o| message::command_complete(o, "SELECT 0"));
+                    return Ok(());
                 }
                 if done {
                     // A portal that ran to its end returns no more rows.
@@ -795,20 +816,25 @@ impl Session {
                     let _ = message::read_bind_tail(&tail, &mut formats, &mut values, &mut results);
                     self.note_config(calls, &values);
                 }
-                match outcome {
-                    Ok(tag) => {
-                        self.client.say(|o| message::command_complete(o, &tag));
-                        Ok(())
-                    }
-                    Err(report) => {
-                        self.client.say(|o| report.write(o));
-                        self.fail_block();
-                        self.skip = true;
-                        Ok(())
-                    }
-                }
+                // One row, and as many were asked for: PostgreSQL does not look whether there are more.
+                let portion =
+                    |tag| if one_row && rows == 1 { Portion::Suspended } else { Portion::Finished(tag) };
+                self.say_portion(outcome.map(portion))
             }
         }
+    }
+
+    fn say_portion(&mut self, outcome: Result<Portion, Report>) -> Result<(), End> {
+        match outcome {
+            Ok(Portion::Finished(tag)) => self.client.say(|o| message::command_complete(o, &tag)),
+            Ok(Portion::Suspended) => self.client.say(|o| message::frame(o, b's', |_| {})),
+            Err(report) => {
+                self.client.say(|o| report.write(o));
+                self.fail_block();
+                self.skip = true;
+            }
+        }
+        Ok(())
     }
 
     /// A SET with more of its pipeline behind it: what fails there takes it back, so it belongs to a transaction from the start.
@@ -863,6 +889,11 @@ impl Session {
                 }
                 self.reply(message::CLOSE_COMPLETE, Undo::Nothing);
             }
+            Some(Portal { place: Place::Fan { merging: Some(merging), .. }, .. }) => {
+                self.flush_pending(None).await?;
+                self.close_pieces(&merging).await?;
+                self.reply(message::CLOSE_COMPLETE, Undo::Nothing);
+            }
             _ => self.reply(message::CLOSE_COMPLETE, Undo::Nothing),
         }
         Ok(())
@@ -895,6 +926,8 @@ impl Session {
             let Place::Fan { plan, tail, .. } = &portal.place else { continue };
             let shard = match &**plan {
                 Plan::Each(each) => each.shards[0],
+                Plan::Merge(merge) => merge.shards[0],
+                Plan::Explain(explain) => explain.shards[0],
                 Plan::Gather(gather) => gather.scratch.unwrap_or_else(|| self.any_shard()),
                 _ => self.any_shard(),
             };

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use pgherd_router::ShardId;
 use pgherd_router::combine::Aggregator;
-use pgherd_router::plan::{Combine, CopyFormat, Each, Plan, Template};
+use pgherd_router::plan::{Combine, CopyFormat, Each, Plan, Shown, Template};
 use pgherd_wire::message::{self, Report};
 
 use super::link::{Expect, Unit};
@@ -59,6 +59,8 @@ impl Session {
         let shards: Vec<ShardId> = match &plan {
             Plan::Any | Plan::One(_) => vec![self.any_shard()],
             Plan::Each(each) => each.shards.clone(),
+            Plan::Merge(merge) => merge.shards.clone(),
+            Plan::Explain(explain) => explain.shards.clone(),
             Plan::Split { parts, .. } => parts.iter().map(|p| p.shard).collect(),
             Plan::CopyFrom(copy) => copy.shards.clone(),
             Plan::CopyTo { shards, .. } => shards.clone(),
@@ -93,6 +95,8 @@ impl Session {
                         let jobs = jobs.collect();
                         self.run_jobs(jobs, &each, &via).await?
                     }
+                    Plan::Merge(merge) => self.run_merge(text, &merge, &via).await?,
+                    Plan::Explain(explain) => self.run_explain(text, &explain, &via).await?,
                     Plan::Split { parts, combine } => {
                         let each = Each { shards: shards.clone(), combine, first_alone: false };
                         let mut jobs = Vec::new();
@@ -338,6 +342,66 @@ impl Session {
         Ok(self.combine(&each.combine, &indices, description, &formats, describe, &tags))
     }
 
+    pub(super) fn rounds_floats(&self) -> bool {
+        self.settings.get("extra_float_digits").is_some_and(low)
+    }
+
+    /// EXPLAIN: the plan of pgherd's own, then each shard's.
+    async fn run_explain(
+        &mut self,
+        text: &str,
+        explain: &Shown,
+        via: &Via<'_>,
+    ) -> Result<Result<String, Report>, End> {
+        let describe = !matches!(via, Via::Extended { describe: false, .. });
+        let sql = explain.sql.as_deref().unwrap_or(text);
+        let mut indices = Vec::new();
+        for &shard in &explain.shards {
+            let Some(index) = self.links.iter().position(|link| link.shard == shard) else {
+                return Ok(Err(Report::error("XX000", "a participant is missing")));
+            };
+            let mut bound = bound_of(via);
+            if let (Some((prepared, _)), Some(sql)) = (&mut bound, &explain.sql) {
+                *prepared = self.worker.intern_text(&self.reading(), sql, &prepared.types);
+            }
+            let job = Job { shard, sql: sql.to_owned(), bound };
+            self.send_job(index, &job, Unit::Collect, true);
+            indices.push(index);
+        }
+        self.run_units_watched(&indices).await?;
+        let mut lines = vec![format!("pgherd: {}", explain.line)];
+        let mut description = None;
+        let mut failure = None;
+        for &index in &indices {
+            if let Err(report) = self.unit_result(index) {
+                failure.get_or_insert(report);
+                continue;
+            }
+            let captured = &mut self.links[index].captured;
+            description = description.or(captured.description.take());
+            let rows = std::mem::take(&mut captured.rows);
+            lines.push(format!("Shard {}:", self.db.shard_name(self.links[index].shard)));
+            for row in rows {
+                let mut values = Vec::new();
+                if message::read_data_row(&row, &mut values).is_ok()
+                    && let Some(Some(line)) = values.first()
+                {
+                    lines.push(format!("  {}", String::from_utf8_lossy(line)));
+                }
+            }
+        }
+        if let Some(report) = failure {
+            return Ok(Err(report));
+        }
+        if let (true, Some(body)) = (describe, description) {
+            self.client.say(|o| message::frame(o, b'T', |o| o.extend_from_slice(&body)));
+        }
+        for line in lines {
+            self.client.say(|o| message::data_row(o, &[Some(line.into_bytes())]));
+        }
+        Ok(Ok("EXPLAIN".to_owned()))
+    }
+
     /// The first shard did it, and another one lacks a table, type or function that only the first one has.
     fn follower_failed(&self, n: usize, index: usize, each: &Each, report: Report) -> Report {
         let lacks = matches!(&*report.sqlstate, "42P01" | "42704" | "42883" | "3F000");
@@ -397,9 +461,7 @@ impl Session {
                 let mut columns =
                     message::read_row_description(&description.ok_or_else(broken)?).map_err(|_| broken())?;
                 let oids: Vec<u32> = columns.iter().map(|c| c.type_oid).collect();
-                if oids.iter().any(|oid| matches!(oid, 700 | 701))
-                    && self.settings.get("extra_float_digits").is_some_and(low)
-                {
+                if oids.iter().any(|oid| matches!(oid, 700 | 701)) && self.rounds_floats() {
                     return Err(Report::error(
                         "0A000",
                         "cannot combine floating-point values of several shards",
@@ -463,7 +525,7 @@ impl Session {
     }
 
     /// Nothing more of this link's unit reaches the client.
-    fn hush(&mut self, index: usize) {
+    pub(super) fn hush(&mut self, index: usize) {
         for expect in &mut self.links[index].expects {
             if let Expect::Unit(unit) = expect {
                 *unit = Unit::Quiet;
@@ -558,7 +620,7 @@ fn results_as_text(tail: &mut Vec<u8>, formats: &mut Vec<u16>) -> Result<(), Rep
 }
 
 /// Names, types and formats; tables have other OIDs on other shards.
-fn same_columns(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same_columns(a: &[u8], b: &[u8]) -> bool {
     if a == b {
         return true;
     }

@@ -119,6 +119,8 @@ pub enum Unit {
     Rows { describe: bool },
     /// Rows and description are captured.
     Collect,
+    /// Like `Collect`, but whoever asked takes the rows as they come: whole messages, see [`Captured::rows_raw`].
+    Stream,
     /// COPY TO STDOUT of one shard among several. The first one's CopyOutResponse is the client's; a header line or a
     /// binary signature is kept once, a binary trailer is the session's to say.
     CopyOut { first: bool, header: bool, binary: bool },
@@ -141,6 +143,10 @@ pub struct Captured {
     pub parameters: Option<Vec<u8>>,
     pub rows: Vec<Vec<u8>>,
     pub rows_bytes: usize,
+    /// DataRow messages, one behind the other.
+    pub rows_raw: Vec<u8>,
+    /// PortalSuspended: there are more.
+    pub suspended: bool,
     pub no_data: bool,
     /// What DescribeQuiet learned: see [`Described`].
     pub columns: Option<u64>,
@@ -518,7 +524,7 @@ impl Link {
                 || match self.expects.front() {
                     Some(Expect::Unit(unit)) => match head.kind {
                         b'C' | b'E' | b'T' | b'G' | b'H' | b't' => true,
-                        b'D' => matches!(unit, Unit::Collect | Unit::Pull { .. }),
+                        b'D' => matches!(unit, Unit::Collect | Unit::Stream | Unit::Pull { .. }),
                         b'd' => matches!(
                             unit,
                             Unit::CopyOut { header: true, .. } | Unit::CopyOut { binary: true, .. }
@@ -907,6 +913,11 @@ impl Link {
             b'D' => match unit {
                 Unit::Quiet | Unit::Prelude | Unit::CopyOut { .. } => Ok(false),
                 Unit::Rows { .. } => Ok(true),
+                Unit::Stream => {
+                    let frame = body.start - HEADER_BYTES..body.end;
+                    self.captured.rows_raw.extend_from_slice(&self.block[frame]);
+                    Ok(false)
+                }
                 Unit::Pull { binary } => {
                     let captured = &mut *self.captured;
                     captured.pulled_rows += 1;
@@ -965,7 +976,11 @@ impl Link {
                 }
                 Ok(false)
             }
-            b'2' | b'3' | b'c' | b's' => Ok(false),
+            b's' => {
+                self.captured.suspended = true;
+                Ok(false)
+            }
+            b'2' | b'3' | b'c' => Ok(false),
             other => Err(format!("message {:?} in reply to a statement", other as char)),
         }
     }

@@ -8,7 +8,7 @@
 //!
 //! The rooms: [`client`] and [`link`] are the two sides; `query` and `extended` take in the client's messages, `now`
 //! those that need no waiting;
-//! `fan` runs a statement on several shards; `gather` lets one finish it with rows of the others; `transaction` begins and ends;
+//! `fan` runs a statement on several shards, `merge` where their rows are sorted into one stream; `gather` lets one finish it with rows of the others; `transaction` begins and ends;
 //! `copy` splits COPY FROM; `schema` reads what a transaction changed; `named` is SQL PREPARE and set_config; `pin` keeps servers
 //! with their client.
 //!
@@ -23,6 +23,7 @@ mod gather;
 pub mod link;
 mod listen;
 mod login;
+mod merge;
 mod named;
 mod names;
 mod now;
@@ -129,6 +130,8 @@ pub struct Session {
     /// Waiting for servers since the session last counted it.
     waited: Duration,
     scratch: Vec<u8>,
+    /// Portals that were read piece by piece so far: each has a name of its own on the shards.
+    pieces: u64,
 }
 
 impl Session {
@@ -165,6 +168,7 @@ impl Session {
             card,
             waited: Duration::ZERO,
             scratch: Vec::new(),
+            pieces: 0,
         }
     }
 

@@ -956,6 +956,7 @@ fn sharded(topology: &Topology, _sql: &str, tokens: &[Token], literals: &[Litera
             let shape = shape(topology, tokens, literals);
             let mut draft = Draft::other(shape.route);
             draft.read_only = shape.read_only;
+            draft.depends_on_literals = shape.positional;
             if temporary {
                 draft.effect = Some(SessionEffect::TemporaryTable);
             }
@@ -1009,6 +1010,7 @@ fn explain(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>) -> Dra
             let route = Route::Alone { inner: Box::new(shape.route), what: "EXPLAIN", explain };
             let mut draft = Draft::other(route);
             draft.read_only = shape.read_only || !executes;
+            draft.depends_on_literals = shape.positional;
             draft
         }
         Err(refusal) => Draft::refused(refusal),

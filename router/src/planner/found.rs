@@ -3,8 +3,8 @@
 use super::constant::{Column, Constant};
 use super::gather::{Filter, Site};
 use super::keys::same_order;
+use super::merge::Combined;
 use super::names::sharding;
-use crate::plan::Aggregate;
 use crate::topology::{ShardId, Topology};
 
 /// One mention of a sharded table (or one inserted row): the rows it needs, as far as its key is known.
@@ -13,6 +13,8 @@ pub(super) struct Pin {
     pub distribution: usize,
     /// One for each key column.
     pub columns: Vec<KeyColumn>,
+    /// No table of its own in the text: another mention of a query's rows.
+    pub again: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -78,8 +80,10 @@ pub(super) struct Found {
     /// It asks a server about itself (now(), ctid), or calls something unknown: reference tables are then read on the first
     /// shard, always the same.
     pub tied: bool,
-    /// One row from each shard, to be combined.
-    pub aggregates: Option<Vec<Aggregate>>,
+    /// What to do with the rows of several shards.
+    pub combined: Combined,
+    /// A number in it stands for an output column: another number is another statement.
+    pub positional: bool,
     pub sequences: bool,
     /// Something in it writes, or may write.
     pub writes: bool,
@@ -157,8 +161,22 @@ impl Found {
                 }
             })
             .collect();
-        self.pins.push(Pin { distribution, columns });
+        self.pins.push(Pin { distribution, columns, again: false });
         self.pins.len() - 1
+    }
+
+    /// Another mention of the rows of a pin.
+    pub fn again(&mut self, pin: usize) -> usize {
+        let Some(known) = self.pins.get(pin) else { return usize::MAX };
+        let mut own = known.clone();
+        own.again = true;
+        for column in &mut own.columns {
+            column.lists.clear();
+        }
+        let number = self.pins.len();
+        self.implications.extend((0..own.columns.len()).map(|column| ((pin, column), (number, column))));
+        self.pins.push(own);
+        number
     }
 
     pub fn learn(&mut self, (pin, column): Node, list: Vec<Atom>) {

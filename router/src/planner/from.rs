@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use sqlparser::ast::{
-    Join, JoinConstraint, JoinOperator, ObjectName, TableAlias, TableFactor, TableWithJoins,
+    FunctionArg, Join, JoinConstraint, JoinOperator, ObjectName, TableAlias, TableFactor, TableWithJoins,
 };
 
 use super::constant::same_family;
+use super::level::{Keeps, Rows};
 use super::names::{self, Relation, sharding};
 use super::query::{Seen, Walk, qualified, unclear};
 use super::scope::{Item, Scope};
@@ -37,7 +38,6 @@ impl Walk<'_> {
             }
             let middle = names.items.len();
             self.factor(relation, names)?;
-            let sharded = |items: &[Item]| items.iter().any(|item| item.sharded.is_some());
             match join_operator {
                 // Its condition holds for every row that is left: it may say something about both sides.
                 JoinOperator::Join(constraint)
@@ -52,27 +52,21 @@ impl Walk<'_> {
                 // Rows of the right side that fail the condition do not matter; rows of the left side stay.
                 JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
                     let (left, right) = (start..middle, middle..names.items.len());
-                    self.constraint(constraint, names, left, right, Side::Right)?;
-                    if sharded(&names.items[middle..]) {
-                        self.found.against_union(
-                            "An outer join would miss partners on other shards, and add rows without a partner.",
-                        );
-                    }
+                    self.constraint(constraint, names, left.clone(), right.clone(), Side::Right)?;
                     if let JoinConstraint::On(expr) = constraint {
-                        let right = middle..names.items.len();
-                        self.condition(expr, names, Some(right));
+                        self.condition(expr, names, Some(right.clone()));
                     }
+                    self.outer_join(names, left, right, constraint, Keeps::Left);
                 }
-                JoinOperator::Right(constraint)
-                | JoinOperator::RightOuter(constraint)
-                | JoinOperator::FullOuter(constraint) => {
+                JoinOperator::Right(constraint) | JoinOperator::RightOuter(constraint) => {
                     let (left, right) = (start..middle, middle..names.items.len());
-                    self.constraint(constraint, names, left, right, Side::Neither)?;
-                    if sharded(&names.items[start..]) {
-                        self.found.against_union(
-                            "An outer join would miss partners on other shards, and add rows without a partner.",
-                        );
-                    }
+                    self.constraint(constraint, names, left.clone(), right.clone(), Side::Neither)?;
+                    self.outer_join(names, left, right, constraint, Keeps::Right);
+                }
+                JoinOperator::FullOuter(constraint) => {
+                    let (left, right) = (start..middle, middle..names.items.len());
+                    self.constraint(constraint, names, left.clone(), right.clone(), Side::Neither)?;
+                    self.outer_join(names, left, right, constraint, Keeps::Both);
                 }
                 JoinOperator::Semi(_)
                 | JoinOperator::LeftSemi(_)
@@ -112,6 +106,7 @@ impl Walk<'_> {
                     if !types.is_some_and(|(left, right)| same_family(left.ty, right.ty)) {
                         continue;
                     }
+                    self.edge(left, right);
                     if binds != Side::Neither {
                         self.found.implications.push((left, right));
                     }
@@ -150,8 +145,7 @@ impl Walk<'_> {
                 }
                 match args {
                     Some(args) if args.settings.is_none() => {
-                        self.table_function(name, names)?;
-                        self.arguments(&args.args, names)?;
+                        self.table_function(name, &args.args, names)?;
                         self.unnamed(alias.as_ref(), names, name)
                     }
                     Some(_) => unclear("a function in FROM"),
@@ -160,13 +154,13 @@ impl Walk<'_> {
                 }
             }
             TableFactor::Function { lateral: _, name, args, with_ordinality: _, alias } => {
-                self.table_function(name, names)?;
-                self.arguments(args, names)?;
+                self.table_function(name, args, names)?;
                 self.unnamed(alias.as_ref(), names, name)
             }
-            TableFactor::Derived { lateral: _, subquery, alias, sample: None } => {
-                self.subquery(subquery, names)?;
-                self.unnamed(alias.as_ref(), names, &ObjectName(Vec::new()))
+            TableFactor::Derived { lateral, subquery, alias, sample: None } => {
+                let apart = (!lateral).then(|| names.without_items());
+                let (rows, anchor) = self.inside(subquery, apart.as_ref().unwrap_or(names))?;
+                self.derived(rows, anchor, alias.as_ref(), "", names)
             }
             TableFactor::UNNEST {
                 alias,
@@ -175,7 +169,6 @@ impl Walk<'_> {
                 with_offset_alias: None,
                 with_ordinality: _,
             } => {
-                self.found.against_union("A function in FROM would give its rows once for each shard.");
                 self.expressions(array_exprs.iter(), names)?;
                 self.unnamed(alias.as_ref(), names, &ObjectName(Vec::new()))
             }
@@ -198,10 +191,16 @@ impl Walk<'_> {
         }
     }
 
-    /// A function in FROM: its rows would come once for each shard.
-    fn table_function(&mut self, name: &ObjectName, _names: &Scope<'_>) -> Seen {
+    /// A function in FROM: the same rows on every shard, like those of a reference table.
+    fn table_function(&mut self, name: &ObjectName, args: &[FunctionArg], names: &Scope<'_>) -> Seen {
         self.found.relations += 1;
-        self.found.against_union("A function in FROM would give its rows once for each shard.");
+        let before = self.found.against_copies.take();
+        self.arguments(args, names)?;
+        if let Some(reason) = std::mem::replace(&mut self.found.against_copies, before) {
+            // Its rows would not be the same on every shard.
+            self.found.against_copies(reason.clone());
+            self.whole(reason);
+        }
         let (schema, name) = qualified(name)?;
         let kind = match schema {
             None | Some("pg_catalog") => names::function(self.topology, name),
@@ -232,8 +231,73 @@ impl Walk<'_> {
             Some(alias) => self.alias(alias, None)?,
             None => own.to_owned(),
         };
-        names.items.push(Item { name: called, schema: None, sharded: None, reference: false, columns: None });
+        names.items.push(Item {
+            name: called,
+            schema: None,
+            sharded: None,
+            reference: false,
+            columns: None,
+            table: None,
+            kinds: Vec::new(),
+            nullable: false,
+        });
         Ok(())
+    }
+
+    /// A query in FROM, or a WITH query. `anchor`: the table around it that its own meet.
+    fn derived(
+        &mut self,
+        rows: Rows,
+        anchor: Option<usize>,
+        alias: Option<&TableAlias>,
+        own: &str,
+        names: &mut Scope<'_>,
+    ) -> Seen {
+        if rows.sharded {
+            match (&rows.whole, anchor) {
+                (Some(reason), None) => self.whole(reason.clone()),
+                (None, _) | (Some(_), Some(_)) => {}
+            }
+        } else if let Some(reason) = &rows.arbitrary {
+            self.whole(reason.clone());
+        }
+        let (called, renamed) = match alias {
+            Some(alias) => (self.alias(alias, Some(own))?, !alias.columns.is_empty()),
+            None => (own.to_owned(), false),
+        };
+        let mut key: Vec<String> =
+            rows.key.iter().map(|export| export.name.clone().unwrap_or_default()).collect();
+        if renamed || rows.whole.is_some() || rows.columns.is_none() && names.natural {
+            key.clear();
+        }
+        if let (Some(pin), Some(around)) = (rows.pin, anchor) {
+            // LATERAL: its rows are beside those of its neighbour.
+            let columns = self.found.pins.get(pin).map_or(0, |pin| pin.columns.len());
+            for column in 0..columns {
+                self.edge((pin, column), (around, column));
+            }
+        }
+        names.items.push(Item {
+            name: called,
+            schema: None,
+            sharded: rows.pin.map(|pin| (pin, key)),
+            reference: false,
+            columns: rows.columns.filter(|_| !renamed),
+            table: None,
+            kinds: rows.kinds,
+            nullable: false,
+        });
+        Ok(())
+    }
+
+    /// A mention of a WITH query: rows of its own.
+    fn mention(&mut self, rows: &Rows) -> Rows {
+        let mut rows = rows.clone();
+        if let Some(pin) = rows.pin {
+            let own = self.found.again(pin);
+            rows.pin = Some(own);
+        }
+        rows
     }
 
     /// A table's alias. `table`: the name it stands for.
@@ -250,6 +314,16 @@ impl Walk<'_> {
 
     fn table(&mut self, name: &ObjectName, alias: Option<&TableAlias>, names: &mut Scope<'_>) -> Seen {
         let relation = self.relation(name, Some(names))?;
+        if let (None, own) = qualified(name)?
+            && let Some(rows) = names.cte(own)
+        {
+            let Some(rows) = rows.cloned() else {
+                self.whole("A WITH query would be computed on each shard by itself.");
+                return self.unnamed(alias, names, name);
+            };
+            let rows = self.mention(&rows);
+            return self.derived(rows, None, alias, own, names);
+        }
         if let Relation::Sharded(table) | Relation::Reference(table) = relation {
             self.behind(table, Event::Read)?;
         }
@@ -279,6 +353,9 @@ impl Walk<'_> {
             sharded: None,
             reference: matches!(relation, Relation::Reference(_)),
             columns: None,
+            table: None,
+            kinds: Vec::new(),
+            nullable: false,
         };
         let facts = |table: usize| {
             let facts = self.topology.facts.tables.get(&table)?;
@@ -295,15 +372,18 @@ impl Walk<'_> {
                 }
                 item.sharded = Some((pin, key));
                 item.columns = facts(table);
+                item.table = Some(table);
             }
             Relation::Reference(table) => {
                 self.found.reference_read = true;
                 item.columns = facts(table);
+                item.table = Some(table);
             }
             Relation::On(_) | Relation::Derived | Relation::Ambiguous => {}
         }
         if renamed {
             item.columns = None;
+            item.table = None;
         }
         names.items.push(item);
         Ok(())

@@ -118,6 +118,10 @@ impl Walk<'_> {
         let item = names.items.get(number);
         // With renamed columns, the name may be another column's.
         let known = item.and_then(|item| item.columns.as_ref());
+        // Of a query in FROM, the name may be another column's, too.
+        if item.is_none_or(|item| item.table.is_none()) {
+            return;
+        }
         let Some((pin, _)) = item.and_then(|item| item.sharded.as_ref()) else { return };
         if known.is_some_and(|columns| columns.iter().any(|known| known == column)) {
             self.found.filters.push(Filter { pin: *pin, column: column.to_owned(), test });
@@ -169,7 +173,10 @@ impl GatherRoute {
             return Err(reason);
         }
         let sites = std::mem::take(&mut found.sites);
-        if sites.is_empty() || sites.len() > SITES_MAX || sites.len() != found.pins.len() {
+        if sites.is_empty()
+            || sites.len() > SITES_MAX
+            || sites.len() != found.pins.iter().filter(|pin| !pin.again).count()
+        {
             return Err(String::new());
         }
         let filters = std::mem::take(&mut found.filters);

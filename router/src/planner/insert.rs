@@ -103,6 +103,9 @@ impl Walk<'_> {
             sharded: None,
             reference: false,
             columns: None,
+            table: None,
+            kinds: Vec::new(),
+            nullable: false,
         });
         self.conflict(insert.on.as_ref(), Some(table), &names)?;
         self.returning(insert.returning.as_deref(), &names)?;
@@ -177,7 +180,7 @@ impl Walk<'_> {
                     ));
                 };
                 self.defaults(table, |column| !listed.contains(&column.name.as_str()))?;
-                self.query(source, None)?;
+                let _ = self.query(source, None)?;
                 if let Some(reason) = self.found.against_copies.take() {
                     return Err(not_proven(reason));
                 }

@@ -11,6 +11,7 @@ use sqlparser::ast::{ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr}
 
 use super::constant::{self, Constant, Source};
 use super::found::{Atom, Node};
+use super::level::certain_key;
 use super::query::Walk;
 use super::scope::Scope;
 use crate::rule::order_is_bytes;
@@ -59,6 +60,9 @@ impl Walk<'_> {
         let allowed = |item: usize| only.as_ref().is_none_or(|only| only.contains(&item));
         match (names.key(left), names.key(right)) {
             (Some((left, left_item)), Some((right, right_item))) => {
+                if only.is_none() {
+                    self.equals_key(left, right);
+                }
                 if allowed(right_item) {
                     self.implies(left, right);
                 }
@@ -70,14 +74,28 @@ impl Walk<'_> {
             (Some((node, item)), None) if allowed(item) => {
                 if let Some((outer, _)) = names.outer_key(right) {
                     self.implies(outer, node);
+                    if only.is_none() {
+                        self.equals_key(outer, node);
+                    }
                 }
             }
             (None, Some((node, item))) if allowed(item) => {
                 if let Some((outer, _)) = names.outer_key(left) {
                     self.implies(outer, node);
+                    if only.is_none() {
+                        self.equals_key(outer, node);
+                    }
                 }
             }
             (Some(_) | None, None) | (None, Some(_)) => {}
+        }
+    }
+
+    /// The rows meet only where their keys are equal: see `level`.
+    fn equals_key(&mut self, left: Node, right: Node) {
+        let types = self.found.column(left).zip(self.found.column(right));
+        if types.is_some_and(|(left, right)| constant::same_family(left.ty, right.ty)) {
+            self.edge(left, right);
         }
     }
 
@@ -169,8 +187,13 @@ impl Walk<'_> {
                 let Some(node) = key(left) else { return Facts::new() };
                 self.elements(right).map(|atoms| (node, atoms)).into_iter().collect()
             }
-            Expr::IsNull(expr) => key(expr).map(|node| (node, vec![Atom::Null])).into_iter().collect(),
-            Expr::IsNotDistinctFrom(left, right) => {
+            // Of a side that an outer join fills up, NULL says that there was no partner.
+            Expr::IsNull(expr) if certain_key(names, expr).is_some() => {
+                key(expr).map(|node| (node, vec![Atom::Null])).into_iter().collect()
+            }
+            Expr::IsNotDistinctFrom(left, right)
+                if certain_key(names, left).or_else(|| certain_key(names, right)).is_some() =>
+            {
                 let side = match (key(left), key(right)) {
                     (Some(node), None) => constant(right).map(|constant| (node, constant)),
                     (None, Some(node)) => constant(left).map(|constant| (node, constant)),

@@ -27,6 +27,8 @@ mod from;
 mod gather;
 mod insert;
 mod keys;
+mod level;
+mod merge;
 mod names;
 mod parse;
 mod place;

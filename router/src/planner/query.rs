@@ -10,16 +10,20 @@ use sqlparser::ast::{
     AccessExpr, Distinct, Expr, Fetch, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
     FunctionArguments, GroupByExpr, Ident, LimitClause, LockClause, NamedWindowExpr, ObjectName,
     ObjectNamePart, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Statement, Subscript, Value, WildcardAdditionalOptions,
-    WindowFrameBound, WindowSpec, WindowType, With,
+    SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, Statement, Subscript, Value,
+    WildcardAdditionalOptions, WindowFrameBound, WindowSpec, WindowType, With,
 };
-use sqlparser::ast::{BinaryOperator, CeilFloorKind, DataType, DuplicateTreatment, Function, UnaryOperator};
+use sqlparser::ast::{BinaryOperator, CeilFloorKind, DataType, Function, UnaryOperator};
 
+use super::constant;
 use super::found::Found;
+use super::level::{Level, Rows};
+use super::merge::{self, Combined};
 use super::names::{self, Relation};
 use super::refuse::{not_proven, view};
 use super::scope::{Item, Scope};
-use crate::plan::{Aggregate, Literal};
+use crate::lexer::Token;
+use crate::plan::Literal;
 use crate::refusal::Refusal;
 use crate::topology::Topology;
 
@@ -31,10 +35,15 @@ const NESTING_MAX: usize = 100;
 pub(super) struct Walk<'a> {
     pub topology: &'a Topology,
     pub literals: &'a [Literal],
+    pub tokens: &'a [Token],
     pub found: Found,
     pub nesting: usize,
-    /// How many aggregates make sense at this point: those of a plain `SELECT count(*), sum(x)`.
-    combined: bool,
+    /// The SELECT under way is the last.
+    pub levels: Vec<Level>,
+    /// Tables of a finished SELECT, and tables around it that they meet.
+    pub anchors: Vec<(usize, usize)>,
+    /// Columns named so far: at which nesting, and whether they are certainly of the query there.
+    named: Vec<(usize, bool)>,
 }
 
 pub(super) fn unclear<T>(what: &str) -> Seen<T> {
@@ -42,12 +51,21 @@ pub(super) fn unclear<T>(what: &str) -> Seen<T> {
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(topology: &'a Topology, literals: &'a [Literal]) -> Self {
-        Self { topology, literals, found: Found::new(), nesting: 0, combined: false }
+    pub fn new(topology: &'a Topology, literals: &'a [Literal], tokens: &'a [Token]) -> Self {
+        Self {
+            topology,
+            literals,
+            tokens,
+            found: Found::new(),
+            nesting: 0,
+            levels: Vec::new(),
+            anchors: Vec::new(),
+            named: Vec::new(),
+        }
     }
 
-    /// A query at any depth. Everything that needs rows of more than one shard at once speaks against a union.
-    pub fn query(&mut self, query: &Query, outer: Option<&Scope<'_>>) -> Seen {
+    /// A query at any depth: what its rows are to whatever stands around it.
+    pub fn query(&mut self, query: &Query, outer: Option<&Scope<'_>>) -> Seen<Rows> {
         let Query {
             with,
             body,
@@ -75,32 +93,55 @@ impl<'a> Walk<'a> {
             self.with(with, &mut names)?;
         }
         if let Some(order_by) = order_by {
-            // The rows of a VALUES or set operation are ordered by output columns, those of a SELECT by its own, too.
-            self.found.against_union("Its rows would have to be sorted again (ORDER BY).");
             self.order_by_kind(order_by)?;
         }
+        let mut limited = None;
         match limit_clause {
             None => {}
             Some(LimitClause::LimitOffset { limit, offset, limit_by }) if limit_by.is_empty() => {
-                self.found.against_both("LIMIT and OFFSET would count the rows of each shard by itself.");
+                if limit.is_some() || offset.is_some() {
+                    limited = Some("LIMIT and OFFSET would count the rows of each shard by itself.");
+                }
                 self.expressions(limit.iter(), &names)?;
                 self.expressions(offset.iter().map(|offset| &offset.value), &names)?;
             }
             Some(_) => return unclear("LIMIT"),
         }
         if let Some(Fetch { with_ties: _, percent: false, quantity }) = fetch {
-            self.found.against_both("FETCH FIRST would count the rows of each shard by itself.");
+            limited = Some("FETCH FIRST would count the rows of each shard by itself.");
             self.expressions(quantity.iter(), &names)?;
         } else if fetch.is_some() {
             return unclear("FETCH");
+        }
+        if let Some(reason) = limited {
+            self.found.against_copies(reason);
         }
         let ordered = match order_by.as_ref().map(|order_by| &order_by.kind) {
             Some(OrderByKind::Expressions(expressions)) => expressions.as_slice(),
             Some(OrderByKind::All(_)) | None => &[],
         };
-        self.body(body, &mut names, ordered, locks)?;
+        let top = self.nesting == 1;
+        let mut rows = self.body(body, &mut names, ordered, locks)?;
         self.nesting -= 1;
-        Ok(())
+        if top {
+            self.finish(query, &rows, &names);
+        } else if let Some(reason) = limited {
+            rows = rows.because(reason);
+        }
+        Ok(rows)
+    }
+
+    /// What is done with the rows of several shards.
+    fn finish(&mut self, query: &Query, rows: &Rows, names: &Scope<'_>) {
+        if let Some(reason) = &rows.whole {
+            self.found.against_union(reason.clone());
+        } else if !rows.sharded && !self.found.pins.is_empty() {
+            self.found.against_union("A query inside it would see each shard's rows only.");
+        } else if rows.sharded
+            && let Err(reason) = merge::finish(query, rows, self, names)
+        {
+            self.found.against_union(reason);
+        }
     }
 
     fn order_by_kind(&mut self, order_by: &OrderBy) -> Seen {
@@ -111,18 +152,35 @@ impl<'a> Walk<'a> {
     }
 
     fn with(&mut self, with: &With, names: &mut Scope<'_>) -> Seen {
-        self.found.against_both("A WITH query would be computed on each shard by itself.");
+        let apart = "A WITH query would be computed on each shard by itself.";
         if with.recursive {
-            names.ctes.extend(with.cte_tables.iter().map(|cte| cte.alias.name.value.clone()));
+            self.found.against_both(apart);
+            names.ctes.extend(with.cte_tables.iter().map(|cte| (cte.alias.name.value.clone(), None)));
         }
         for cte in &with.cte_tables {
             if cte.from.is_some() || cte.alias.columns.iter().any(|column| column.data_type.is_some()) {
                 return unclear("a WITH query");
             }
             let inside = Scope::inside(Some(names));
-            self.query(&cte.query, Some(&inside))?;
+            let writes =
+                matches!(*cte.query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_));
+            if writes {
+                self.found.against_both(apart);
+            }
+            let before = self.found.against_copies.take();
+            let mut rows = self.query(&cte.query, Some(&inside))?;
+            let own = std::mem::replace(&mut self.found.against_copies, before);
+            if let Some(reason) = own {
+                self.found.against_copies(reason.clone());
+                rows.arbitrary = rows.arbitrary.or(Some(reason));
+            }
+            if !cte.alias.columns.is_empty() {
+                rows.columns = None;
+                rows.kinds.clear();
+                rows.key.clear();
+            }
             if !with.recursive {
-                names.ctes.push(cte.alias.name.value.clone());
+                names.ctes.push((cte.alias.name.value.clone(), (!writes).then_some(rows)));
             }
         }
         Ok(())
@@ -134,36 +192,56 @@ impl<'a> Walk<'a> {
         names: &mut Scope<'_>,
         order_by: &[OrderByExpr],
         locks: &[LockClause],
-    ) -> Seen {
+    ) -> Seen<Rows> {
         match body {
             SetExpr::Select(select) => self.select(select, names, order_by, locks),
             SetExpr::Query(query) => {
                 self.order(order_by, names)?;
-                self.found.against_union("A query in parentheses is not taken apart.");
-                self.query(query, Some(names))
+                let rows = self.query(query, Some(names))?;
+                Ok(if self.nesting == 1 && rows.sharded {
+                    rows.because("A query in parentheses is not taken apart.")
+                } else {
+                    rows
+                })
             }
-            SetExpr::SetOperation { left, op: _, set_quantifier: _, right } => {
-                self.found
-                    .against_both("UNION, INTERSECT and EXCEPT would be computed on each shard by itself.");
+            SetExpr::SetOperation { left, op, set_quantifier, right } => {
+                let kept = *op == SetOperator::Union && *set_quantifier == SetQuantifier::All;
+                if !matches!(
+                    set_quantifier,
+                    SetQuantifier::All | SetQuantifier::Distinct | SetQuantifier::None
+                ) {
+                    return unclear("a set operation");
+                }
                 self.order(order_by, names)?;
+                let mut sides = Vec::with_capacity(2);
+                // What is combined over shards is the whole, not one side of it.
+                self.nesting += 1;
                 for side in [left, right] {
                     let mut inside = Scope::inside(Some(names));
-                    self.body(side, &mut inside, &[], locks)?;
+                    sides.push(self.body(side, &mut inside, &[], locks)?);
                 }
-                Ok(())
+                self.nesting -= 1;
+                let [left, right] = <[Rows; 2]>::try_from(sides).unwrap_or_default();
+                Ok(self.united(left, right, kept))
             }
             SetExpr::Values(values) => {
-                self.found.against_union("VALUES would give its rows once for each shard.");
                 self.order(order_by, names)?;
-                values.rows.iter().try_for_each(|row| self.expressions(row.iter(), names))
+                values.rows.iter().try_for_each(|row| self.expressions(row.iter(), names))?;
+                Ok(Rows::default())
             }
-            SetExpr::Insert(Statement::Insert(insert)) => self.insert(insert, names),
-            SetExpr::Update(Statement::Update(update)) => self.update(update, names),
-            SetExpr::Delete(Statement::Delete(delete)) => self.delete(delete, names),
+            SetExpr::Insert(Statement::Insert(insert)) => self.insert(insert, names).map(|()| self.written()),
+            SetExpr::Update(Statement::Update(update)) => self.update(update, names).map(|()| self.written()),
+            SetExpr::Delete(Statement::Delete(delete)) => self.delete(delete, names).map(|()| self.written()),
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) => unclear("a statement in WITH"),
             SetExpr::Merge(_) => unclear("MERGE"),
             SetExpr::Table(_) => unclear("TABLE inside a query"),
         }
+    }
+
+    /// Rows of RETURNING.
+    fn written(&self) -> Rows {
+        Rows { sharded: !self.found.pins.is_empty(), ..Rows::default() }
+            .because("A WITH query would be computed on each shard by itself.")
     }
 
     fn select(
@@ -172,7 +250,7 @@ impl<'a> Walk<'a> {
         names: &mut Scope<'_>,
         order: &[OrderByExpr],
         locks: &[LockClause],
-    ) -> Seen {
+    ) -> Seen<Rows> {
         let Select {
             select_token: _,
             optimizer_hints,
@@ -195,7 +273,8 @@ impl<'a> Walk<'a> {
             having,
             named_window,
             qualify: None,
-            window_before_qualify: false,
+            // Where QUALIFY would stand, if there was one.
+            window_before_qualify: _,
             value_table_mode: None,
             flavor: SelectFlavor::Standard,
         } = select
@@ -214,45 +293,134 @@ impl<'a> Walk<'a> {
         if into.is_some() {
             return unclear("SELECT INTO");
         }
+        self.levels.push(Level::default());
         self.from(from, names)?;
         self.locks(locks, names)?;
         if let Some(condition) = selection {
-            self.expression(condition, names)?;
             self.condition(condition, names, None);
+            self.expression(condition, names)?;
         }
-        self.projection(projection, names, distinct.is_none() && having.is_none())?;
-        match distinct {
-            None | Some(Distinct::All) => {}
-            Some(Distinct::Distinct) => {
-                self.found.against_union("DISTINCT would compare the rows of each shard only.")
-            }
-            Some(Distinct::On(expressions)) => {
-                self.found.against_both("DISTINCT ON would compare the rows of each shard only.");
-                self.expressions(expressions.iter(), names)?;
+        let pin = self.stand(names);
+        let sharded = names.items.iter().any(|item| item.sharded.is_some());
+        for window in named_window {
+            let covered = match &window.1 {
+                NamedWindowExpr::NamedWindow(other) => {
+                    let windows = self.level().map_or(&[][..], |level| level.windows.as_slice());
+                    windows.iter().any(|(name, covered)| *name == other.value && *covered)
+                }
+                NamedWindowExpr::WindowSpec(spec) => {
+                    self.window(spec, names)?;
+                    self.window_covers(spec, names)
+                }
+            };
+            let name = window.0.value.clone();
+            if let Some(level) = self.level() {
+                level.windows.push((name, covered));
             }
         }
+        self.projection(projection, names)?;
+        let mut grouped = None;
         match group_by {
             GroupByExpr::Expressions(expressions, modifiers) if modifiers.is_empty() => {
                 if !expressions.is_empty() {
-                    self.found
-                        .against_union("Groups would have to be combined from several shards (GROUP BY).");
+                    grouped =
+                        Some("Groups would have to be combined from several shards (GROUP BY).".to_owned());
                 }
                 self.expressions(expressions.iter(), names)?;
+                if let Some(having) = having {
+                    grouped.get_or_insert_with(|| "HAVING would see each shard's rows only.".to_owned());
+                    self.expression(having, names)?;
+                }
+                self.order(order, names)?;
+                let meant: Vec<&Expr> =
+                    expressions.iter().map(|expr| self.meant(expr, projection, names)).collect();
+                if pin.is_some_and(|pin| self.covers(pin, meant.iter().copied(), names)) {
+                    grouped = None;
+                    if let Some(level) = self.level() {
+                        level.aggregates = None;
+                    }
+                }
             }
             GroupByExpr::Expressions(..) | GroupByExpr::All(_) => return unclear("GROUP BY"),
         }
-        if let Some(having) = having {
-            self.found.against_union("HAVING would see each shard's rows only.");
-            self.expression(having, names)?;
-        }
-        for window in named_window {
-            self.found.against_both("A window function would see each shard's rows only.");
-            match &window.1 {
-                NamedWindowExpr::NamedWindow(_) => {}
-                NamedWindowExpr::WindowSpec(spec) => self.window(spec, names)?,
+        let exports = pin.map_or_else(Vec::new, |pin| self.exports(pin, projection, names));
+        let mut distinguished = None;
+        match distinct {
+            None | Some(Distinct::All) => {}
+            Some(Distinct::Distinct) => {
+                let covered = !exports.is_empty()
+                    && exports.iter().all(|export| export.name.is_some() || export.position.is_some());
+                if !covered {
+                    distinguished = Some("DISTINCT would compare the rows of each shard only.".to_owned());
+                }
+            }
+            Some(Distinct::On(expressions)) => {
+                self.expressions(expressions.iter(), names)?;
+                let reason = "DISTINCT ON would compare the rows of each shard only.";
+                self.found.against_copies(reason);
+                let meant: Vec<&Expr> =
+                    expressions.iter().map(|expr| self.meant(expr, projection, names)).collect();
+                if !pin.is_some_and(|pin| self.covers(pin, meant.iter().copied(), names)) {
+                    self.whole(reason);
+                }
             }
         }
-        self.order(order, names)
+        if let Some(pin) = pin {
+            for outer in names.outer_pins() {
+                if self.meet(pin, outer) {
+                    self.anchors.push((pin, outer));
+                }
+            }
+        }
+        let level = self.levels.pop().unwrap_or_default();
+        let kinds = merge::kinds(projection, self, names);
+        let mut rows = Rows {
+            sharded,
+            pin,
+            key: exports,
+            columns: columns_of(projection, names),
+            kinds,
+            ..Rows::default()
+        };
+        if self.nesting == 1 && rows.sharded && level.whole.is_none() {
+            let merged = grouped.is_some() || level.aggregates.is_some() || distinguished.is_some();
+            self.found.combined = match merged {
+                false => Combined::Union,
+                true => merge::two_phase(select, order, self, names),
+            };
+            if merged && !matches!(self.found.combined, Combined::Union) {
+                return Ok(rows);
+            }
+        }
+        rows.whole = level.whole.or(grouped).or(level.aggregates).or(distinguished);
+        Ok(rows)
+    }
+
+    /// The sharded items of the level, when all of them meet: one stands for all.
+    pub fn stand(&mut self, names: &Scope<'_>) -> Option<usize> {
+        match self.together(names, 0..names.items.len()) {
+            Ok(pin) => pin,
+            Err(reason) => {
+                self.whole(reason);
+                None
+            }
+        }
+    }
+
+    /// PARTITION BY contains the key.
+    fn window_covers(&mut self, spec: &WindowSpec, names: &Scope<'_>) -> bool {
+        if let Some(base) = &spec.window_name {
+            let windows = self.level().map_or(&[][..], |level| level.windows.as_slice());
+            if windows.iter().any(|(name, covered)| *name == base.value && *covered) {
+                return true;
+            }
+        }
+        match self.together(names, 0..names.items.len()) {
+            Ok(Some(pin)) => self.covers(pin, spec.partition_by.iter(), names),
+            // Rows of a copy: see `against_copies`.
+            Ok(None) => true,
+            Err(_) => false,
+        }
     }
 
     /// FOR UPDATE and its kin. A lock on one copy of a reference table keeps nobody from another copy.
@@ -274,15 +442,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    pub fn projection(&mut self, items: &[SelectItem], names: &Scope<'_>, plain: bool) -> Seen {
-        let simple: Vec<Option<Aggregate>> = items.iter().map(simple_aggregate).collect();
-        // SELECT count(*), sum(x): one row from each shard, if nothing else is selected.
-        let all = plain && self.nesting == 1 && !items.is_empty() && simple.iter().all(Option::is_some);
-        if all {
-            self.found.aggregates = Some(simple.into_iter().flatten().collect());
-        }
+    pub fn projection(&mut self, items: &[SelectItem], names: &Scope<'_>) -> Seen {
         for item in items {
-            self.combined = all;
             match item {
                 SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, alias: _ } => {
                     self.expression(expr, names)?;
@@ -304,7 +465,6 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
-            self.combined = false;
         }
         Ok(())
     }
@@ -336,10 +496,60 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// A query inside an expression or FROM.
+    /// A query inside an expression.
     pub fn subquery(&mut self, query: &Query, names: &Scope<'_>) -> Seen {
-        self.found.against_union("A query inside it would see each shard's rows only.");
-        self.query(query, Some(names))
+        let (rows, anchor) = self.inside(query, names)?;
+        self.judge(&rows, anchor);
+        Ok(())
+    }
+
+    /// Whether a query inside an expression sees on its shard what it would see on one server.
+    fn judge(&mut self, rows: &Rows, anchor: Option<usize>) {
+        if !rows.sharded {
+            if let Some(reason) = &rows.arbitrary {
+                self.whole(reason.clone());
+            }
+        } else if anchor.is_none() {
+            self.whole("A query inside it would see each shard's rows only.");
+        }
+    }
+
+    /// expr IN (SELECT key ...): equal keys are on one shard.
+    fn in_subquery(&mut self, expr: &Expr, query: &Query, names: &Scope<'_>) -> Seen {
+        let (rows, mut anchor) = self.inside(query, names)?;
+        if let (Some((node, _)), Some(pin), None, [export]) =
+            (names.key(expr), rows.pin, &rows.whole, rows.key.as_slice())
+            && export.position == Some(0)
+            && let (Some(outer), Some(inner)) = (self.found.pins.get(node.0), self.found.pins.get(pin))
+            && outer.distribution == inner.distribution
+            && outer.columns.len() == 1
+            && constant::same_family(outer.columns[0].column.ty, inner.columns[0].column.ty)
+            // A NULL on one shard is in no other shard's list.
+            && !self.topology.distributions[inner.distribution].rule.takes_null()
+        {
+            anchor = Some(node.0);
+        }
+        self.judge(&rows, anchor);
+        Ok(())
+    }
+
+    /// A query at a deeper level, and the table around it that its own tables meet.
+    pub fn inside(&mut self, query: &Query, names: &Scope<'_>) -> Seen<(Rows, Option<usize>)> {
+        let before = self.found.against_copies.take();
+        let edges = std::mem::take(&mut self.anchors);
+        let mut rows = self.query(query, Some(names))?;
+        let anchors = std::mem::replace(&mut self.anchors, edges);
+        let own = std::mem::replace(&mut self.found.against_copies, before);
+        if let Some(reason) = own {
+            self.found.against_copies(reason.clone());
+            rows.arbitrary = rows.arbitrary.or(Some(reason));
+        }
+        let around = names.pins();
+        let anchor = rows.pin.and_then(|pin| {
+            let met = anchors.iter().find(|(own, outer)| *own == pin && around.contains(outer));
+            met.map(|(_, outer)| *outer)
+        });
+        Ok((rows, anchor))
     }
 
     pub fn expressions<'e>(&mut self, list: impl Iterator<Item = &'e Expr>, names: &Scope<'_>) -> Seen {
@@ -350,13 +560,14 @@ impl<'a> Walk<'a> {
     }
 
     pub fn expression(&mut self, expr: &Expr, names: &Scope<'_>) -> Seen {
-        let combined = std::mem::take(&mut self.combined);
         match expr {
             Expr::Identifier(name) => {
+                self.named.push((self.nesting, names.certainly_has(expr)));
                 self.column(name);
                 Ok(())
             }
             Expr::CompoundIdentifier(parts) => {
+                self.named.push((self.nesting, names.certainly_has(expr)));
                 self.found.pure = false;
                 if parts.len() > 2 {
                     self.schema_and_column();
@@ -406,7 +617,7 @@ impl<'a> Walk<'a> {
             }
             Expr::InSubquery { expr, subquery, negated: _ } => {
                 self.expression(expr, names)?;
-                self.subquery(subquery, names)
+                self.in_subquery(expr, subquery, names)
             }
             Expr::Exists { subquery, negated: _ } | Expr::Subquery(subquery) => {
                 self.subquery(subquery, names)
@@ -483,7 +694,7 @@ impl<'a> Walk<'a> {
                 self.data_type(&typed.data_type);
                 Ok(())
             }
-            Expr::Function(function) => self.function(function, names, combined),
+            Expr::Function(function) => self.function(function, names),
             Expr::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
                 self.expressions(operand.iter().chain(else_result).map(|expr| &**expr), names)?;
                 self.expressions(conditions.iter().flat_map(|when| [&when.condition, &when.result]), names)
@@ -583,7 +794,7 @@ impl<'a> Walk<'a> {
         self.found.tie(format!("Each shard would evaluate {name} by itself."));
     }
 
-    fn function(&mut self, function: &Function, names: &Scope<'_>, combined: bool) -> Seen {
+    fn function(&mut self, function: &Function, names: &Scope<'_>) -> Seen {
         let Function {
             name,
             uses_odbc_syntax: false,
@@ -605,11 +816,8 @@ impl<'a> Walk<'a> {
         };
         match kind {
             names::Function::Pure => {}
-            names::Function::Aggregate if combined => self.found.pure = false,
             names::Function::Aggregate => {
                 self.found.pure = false;
-                let apart = "would have to be computed from the rows of all shards";
-                self.found.against_union(format!("{name}(...) {apart}."));
                 if !matches!(name, "count" | "sum" | "min" | "max" | "bool_and" | "bool_or" | "every") {
                     self.found.against_copies(format!("{name}(...) may depend on the order of rows."));
                 }
@@ -632,8 +840,22 @@ impl<'a> Walk<'a> {
         }
         if over.is_some() || !within_group.is_empty() {
             self.found.pure = false;
-            self.found.against_both("A window or ordered-set function would see each shard's rows only.");
+            let reason = "A window or ordered-set function would see each shard's rows only.";
+            self.found.against_copies(reason);
+            let covered = match over {
+                Some(WindowType::WindowSpec(spec)) => self.window_covers(spec, names),
+                Some(WindowType::NamedWindow(window)) => {
+                    let windows = self.level().map_or(&[][..], |level| level.windows.as_slice());
+                    windows.iter().any(|(name, covered)| *name == window.value && *covered)
+                }
+                // An aggregate like any other.
+                None => kind == names::Function::Aggregate,
+            };
+            if !covered {
+                self.whole(reason);
+            }
         }
+        let before = self.named.len();
         match args {
             FunctionArguments::None => {}
             FunctionArguments::Subquery(query) => self.subquery(query, names)?,
@@ -642,9 +864,6 @@ impl<'a> Walk<'a> {
                 for clause in &list.clauses {
                     match clause {
                         FunctionArgumentClause::OrderBy(order) => {
-                            self.found.against_union(
-                                "An aggregate with ORDER BY would see each shard's rows only.",
-                            );
                             self.order(order, names)?;
                         }
                         _ => return unclear("a clause of a function call"),
@@ -654,9 +873,28 @@ impl<'a> Walk<'a> {
         }
         self.order(within_group, names)?;
         self.expressions(filter.iter().map(|expr| &**expr), names)?;
+        if kind == names::Function::Aggregate && over.is_none() {
+            let named = self.named[before..].to_vec();
+            self.aggregate(name, &named);
+        }
         match over {
             None | Some(WindowType::NamedWindow(_)) => Ok(()),
             Some(WindowType::WindowSpec(spec)) => self.window(spec, names),
+        }
+    }
+
+    /// An aggregate belongs to the innermost query whose columns it names.
+    fn aggregate(&mut self, name: &str, named: &[(usize, bool)]) {
+        let own = named.is_empty() || named.iter().any(|(nesting, own)| *nesting == self.nesting && *own);
+        if !own && self.levels.len() > 1 {
+            self.found.against_both(format!("pgherd does not know which query {name}(...) belongs to."));
+        }
+        let reason = format!("{name}(...) would have to be computed from the rows of all shards.");
+        match self.level() {
+            Some(level) => {
+                level.aggregates.get_or_insert(reason);
+            }
+            None => self.found.against_union(reason),
         }
     }
 
@@ -738,44 +976,23 @@ fn plain_wildcard(options: &WildcardAdditionalOptions) -> Seen {
     Ok(())
 }
 
-/// count(*), count(x), sum(x), min(x), max(x): what one row from each shard can be combined from.
-fn simple_aggregate(item: &SelectItem) -> Option<Aggregate> {
-    let (SelectItem::UnnamedExpr(Expr::Function(function))
-    | SelectItem::ExprWithAlias { expr: Expr::Function(function), alias: _ }) = item
-    else {
-        return None;
-    };
-    let Function {
-        name,
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(list),
-        within_group,
-        filter: _,
-        null_treatment: None,
-        over: None,
-    } = function
-    else {
-        return None;
-    };
-    let aggregate = match qualified(name).ok()? {
-        (None | Some("pg_catalog"), name) => match name {
-            "count" => Aggregate::Count,
-            "sum" => Aggregate::Sum,
-            "min" => Aggregate::Min,
-            "max" => Aggregate::Max,
+/// The names of a query's columns, where they are all written.
+fn columns_of(items: &[SelectItem], names: &Scope<'_>) -> Option<Vec<String>> {
+    let mut columns = Vec::with_capacity(items.len());
+    for item in items {
+        match item {
+            SelectItem::ExprWithAlias { alias, .. } => columns.push(alias.value.clone()),
+            SelectItem::UnnamedExpr(Expr::Identifier(name)) => columns.push(name.value.clone()),
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
+                columns.push(parts.last()?.value.clone())
+            }
+            SelectItem::Wildcard(_) => {
+                for item in &names.items {
+                    columns.extend(item.columns.clone()?);
+                }
+            }
             _ => return None,
-        },
-        (Some(_), _) => return None,
-    };
-    let one_argument = match list.args.as_slice() {
-        [FunctionArg::Unnamed(FunctionArgExpr::Expr(_))] => true,
-        [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] => aggregate == Aggregate::Count,
-        _ => false,
-    };
-    let over_all = match list.duplicate_treatment {
-        None | Some(DuplicateTreatment::All) => true,
-        Some(DuplicateTreatment::Distinct) => matches!(aggregate, Aggregate::Min | Aggregate::Max),
-    };
-    (one_argument && over_all && list.clauses.is_empty() && within_group.is_empty()).then_some(aggregate)
+        }
+    }
+    Some(columns)
 }

@@ -6,14 +6,13 @@ use super::constant::{Constant, Value, Values, any_moment, decoded};
 use super::found::{Found, Pin};
 use super::gather::GatherRoute;
 use super::insert::{GenerateRoute, InsertRoute, params, row_places, source_place};
+use super::merge::Combined;
 use super::names::FIRST;
 use super::place::{Place, is_shared, shards};
 use super::refuse::{ACROSS, key_missing, key_null, no_place, not_entered, not_proven, two_places};
 use crate::hash::slot_sql;
 use crate::lexer::tokens;
-use crate::plan::{
-    Aggregate, Combine, CopyFormat, CopyPlan, Each, Explain, Gather, Literal, Params, Part, Plan,
-};
+use crate::plan::{Combine, CopyFormat, CopyPlan, Each, Explain, Gather, Literal, Params, Part, Plan, Shown};
 use crate::refusal::Refusal;
 use crate::rule::Rule;
 use crate::topology::{SLOTS, ShardId, Topology};
@@ -39,7 +38,7 @@ pub(crate) enum Route {
         format: CopyFormat,
         header: bool,
     },
-    /// One shard, or it is refused: EXPLAIN, DECLARE, COPY (query) TO.
+    /// One shard, or it is refused: EXPLAIN in another format, DECLARE, COPY (query) TO.
     Alone {
         inner: Box<Route>,
         what: &'static str,
@@ -78,7 +77,7 @@ pub(crate) struct PinnedRoute {
     /// The shard of a table that is on one shard.
     pub(super) fixed: Option<ShardId>,
     /// What it does on several shards: the union, or why not.
-    pub(super) several: Result<Option<Vec<Aggregate>>, String>,
+    pub(super) several: Result<Combined, String>,
     /// Parameters used more than once, and not always as the same kind of key.
     pub(super) shared: Vec<usize>,
     /// How one server finishes the work, or why not.
@@ -127,7 +126,10 @@ pub(super) fn bind(
             Plan::Gather(gather) if *explain != Explain::No => {
                 Ok(Plan::Gather(Box::new(Gather { explain: *explain, ..*gather })))
             }
+            plan @ (Plan::Each(_) | Plan::Merge(_)) if *explain != Explain::No => explained(plan, topology),
             Plan::Each(_)
+            | Plan::Merge(_)
+            | Plan::Explain(_)
             | Plan::Split { .. }
             | Plan::CopyFrom(_)
             | Plan::CopyTo { .. }
@@ -142,6 +144,33 @@ pub(super) fn bind(
             Ok(Plan::Any)
         }
     }
+}
+
+/// The plan of a statement, to be shown.
+fn explained(plan: Plan, topology: &Topology) -> Result<Plan, Refusal> {
+    let (shards, sql) = match &plan {
+        Plan::Any | Plan::One(_) => return Ok(plan),
+        Plan::Each(Each { shards, combine: Combine::Union | Combine::Aggregate(_), .. }) => {
+            (shards.clone(), None)
+        }
+        Plan::Merge(merge) => (merge.shards.clone(), merge.sql.clone()),
+        Plan::Each(_)
+        | Plan::Split { .. }
+        | Plan::Explain(_)
+        | Plan::Gather(_)
+        | Plan::CopyFrom(_)
+        | Plan::CopyTo { .. } => {
+            return Err(Refusal::unsupported(
+                "cannot run EXPLAIN over several shards",
+                "Each shard would get a part of the statement, or do the same as the others.",
+                "EXPLAIN it for one shard: /* pgherd: shard=NAME */, or ask pgherd explain.",
+            ));
+        }
+    };
+    let described = crate::describe(&plan, topology);
+    // The text of a merge is EXPLAIN's own: its first line says what there is to say.
+    let line = described.lines().next().unwrap_or("").to_owned();
+    Ok(Plan::Explain(Shown { shards, sql, line }))
 }
 
 fn all(topology: &Topology) -> Vec<ShardId> {
@@ -182,40 +211,45 @@ fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Resul
 fn streamed(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
     let mut one = route.fixed;
     let mut together = true;
-    let mut several = None;
+    // Every shard that has rows of any mention: a UNION has one part here and another there.
+    let mut places: Vec<ShardId> = Vec::new();
     for pin in &route.pins {
         match shards(pin, topology, values, &route.shared) {
-            Place::One(found) => match one {
-                None => one = Some(found),
-                Some(shard) => together &= shard == found,
-            },
+            Place::One(found) => {
+                match one {
+                    None => one = Some(found),
+                    Some(shard) => together &= shard == found,
+                }
+                places.push(found);
+            }
             // No row has such a key: any shard says so.
             Place::Some(found) if found.is_empty() => {}
             Place::Some(found) => {
                 together = false;
-                several = Some(found);
+                places.extend(found);
             }
             Place::Anywhere => {
                 together = false;
-                several = Some(all(topology));
+                places = all(topology);
             }
         }
     }
     if together {
         return Ok(Plan::One(one.unwrap_or(FIRST)));
     }
-    match (&route.several, several) {
-        (Ok(aggregates), Some(shards)) => {
-            same_moment(values)?;
-            let combine = match aggregates {
-                Some(aggregates) => Combine::Aggregate(aggregates.clone()),
-                None => Combine::Union,
-            };
-            Ok(Plan::Each(Each { shards, combine, first_alone: false }))
-        }
-        (Err(reason), _) => Err(not_proven(reason.clone())),
-        (Ok(_), None) => Err(two_places("The keys it names are on different shards.")),
-    }
+    let combined = match &route.several {
+        Ok(combined) => combined,
+        Err(reason) => return Err(not_proven(reason.clone())),
+    };
+    places.sort_unstable();
+    places.dedup();
+    same_moment(values)?;
+    let combine = match combined {
+        Combined::Union => Combine::Union,
+        Combined::Aggregates(aggregates) => Combine::Aggregate(aggregates.clone()),
+        Combined::Merge(route) => return route.plan(places, values),
+    };
+    Ok(Plan::Each(Each { shards: places, combine, first_alone: false }))
 }
 
 /// The one shard on which everything that a statement reads besides its target must be.

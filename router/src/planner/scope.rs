@@ -7,6 +7,9 @@ use std::ops::Range;
 use sqlparser::ast::{Expr, Ident};
 
 use super::found::Node;
+use super::level::Rows;
+use super::merge::Sorted;
+use crate::topology::Topology;
 
 /// One item of FROM (or the target of UPDATE, DELETE).
 #[derive(Debug)]
@@ -20,13 +23,20 @@ pub(super) struct Item {
     pub reference: bool,
     /// All its columns; `None`: not known.
     pub columns: Option<Vec<String>>,
+    /// Index into the topology's tables: whose facts its columns have.
+    pub table: Option<usize>,
+    /// How its columns are compared, where they are no table's.
+    pub kinds: Vec<Sorted>,
+    /// An outer join fills it up with NULLs.
+    pub nullable: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
     outer: Option<&'a Scope<'a>>,
     pub items: Vec<Item>,
-    pub ctes: Vec<String>,
+    /// WITH queries by name, and what they give; `None`: not understood as rows.
+    pub ctes: Vec<(String, Option<Rows>)>,
     /// Columns of USING and NATURAL: a bare name means the column of this item; `None`: of nobody we know.
     merged: Vec<(String, Option<usize>)>,
     /// There is a NATURAL JOIN.
@@ -38,8 +48,113 @@ impl<'a> Scope<'a> {
         Self { outer, items: Vec::new(), ctes: Vec::new(), merged: Vec::new(), natural: false }
     }
 
+    /// A WITH query in reach. Outer `None`: there is none of that name.
+    #[allow(clippy::option_option)]
+    pub fn cte(&self, name: &str) -> Option<Option<&Rows>> {
+        match self.ctes.iter().rfind(|(cte, _)| cte == name) {
+            Some((_, rows)) => Some(rows.as_ref()),
+            None => self.outer?.cte(name),
+        }
+    }
+
     pub fn has_cte(&self, name: &str) -> bool {
-        self.ctes.iter().any(|cte| cte == name) || self.outer.is_some_and(|outer| outer.has_cte(name))
+        self.cte(name).is_some()
+    }
+
+    /// For a query in FROM that is not LATERAL: it sees what is around this query, and its WITH queries, but not its neighbours.
+    pub fn without_items(&self) -> Scope<'a> {
+        Scope { ctes: self.ctes.clone(), ..Scope::inside(self.outer) }
+    }
+
+    /// Sharded tables of this query and of those around it.
+    pub fn pins(&self) -> Vec<usize> {
+        let mut found: Vec<usize> =
+            self.items.iter().filter_map(|item| item.sharded.as_ref().map(|(pin, _)| *pin)).collect();
+        found.extend(self.outer_pins());
+        found
+    }
+
+    pub fn outer_pins(&self) -> Vec<usize> {
+        self.outer.map_or_else(Vec::new, Scope::pins)
+    }
+
+    /// No item of this query has the column.
+    pub fn certainly_lacks(&self, column: &str) -> bool {
+        let lacks = |item: &Item| {
+            item.columns.as_ref().is_some_and(|columns| columns.iter().all(|name| name != column))
+        };
+        self.items.iter().all(lacks)
+    }
+
+    /// An item of this query has the column, by whatever other names it may be known.
+    pub fn certainly_has(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::Identifier(name) => {
+                let has =
+                    |item: &Item| item.columns.as_ref().is_some_and(|columns| columns.contains(&name.value));
+                self.items.iter().any(has)
+            }
+            Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+                [.., item, _] => self.items.iter().any(|candidate| candidate.name == item.value),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// How a column of this query's own is compared, where its item is no table.
+    pub fn kind(&self, expr: &Expr) -> Option<Sorted> {
+        let (item, name) = match expr {
+            Expr::Identifier(name) if !self.natural => (self.only(&name.value, 0..self.items.len())?, name),
+            Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+                [item, name] => {
+                    let mut matching =
+                        self.items.iter().enumerate().filter(|(_, found)| found.name == item.value);
+                    let found = matching.next()?.0;
+                    if matching.next().is_some() {
+                        return None;
+                    }
+                    (found, name)
+                }
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let item = &self.items[item];
+        let columns = item.columns.as_ref().filter(|columns| columns.len() == item.kinds.len())?;
+        item.kinds.get(columns.iter().position(|column| *column == name.value)?).copied()
+    }
+
+    /// The table and the number of a plain column of this query's own.
+    pub fn fact(&self, topology: &Topology, expr: &Expr) -> Option<(usize, usize)> {
+        let item = match expr {
+            Expr::Nested(inner) => return self.fact(topology, inner),
+            Expr::Identifier(name) if !self.natural => self.only(&name.value, 0..self.items.len())?,
+            Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+                [name, _] => {
+                    let mut matching =
+                        self.items.iter().enumerate().filter(|(_, item)| item.name == name.value);
+                    let found = matching.next()?.0;
+                    if matching.next().is_some() {
+                        return None;
+                    }
+                    found
+                }
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let name = match expr {
+            Expr::Identifier(name) => name,
+            Expr::CompoundIdentifier(parts) => parts.last()?,
+            _ => return None,
+        };
+        let item = &self.items[item];
+        let table = item.table?;
+        item.columns.as_ref()?;
+        let facts = topology.facts.tables.get(&table)?;
+        let column = facts.columns.iter().position(|column| column.name == name.value)?;
+        Some((table, column))
     }
 
     /// A key column of this query's own items: its node, and the item's number.

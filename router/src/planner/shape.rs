@@ -21,11 +21,13 @@ use crate::topology::Topology;
 pub(super) struct Shape {
     pub route: Route,
     pub read_only: bool,
+    /// Another text with its fingerprint may need another route.
+    pub positional: bool,
 }
 
 impl Shape {
     fn refused(refusal: Refusal) -> Self {
-        Self { route: Route::Refuse(refusal), read_only: false }
+        Self { route: Route::Refuse(refusal), read_only: false, positional: false }
     }
 }
 
@@ -34,7 +36,8 @@ pub(super) fn shape(topology: &Topology, tokens: &[Token], literals: &[Literal])
     let first = Reader::new(tokens).peek().map_or("", |token| token.text.as_str());
     if !matches!(first, "select" | "with" | "values" | "table" | "insert" | "update" | "delete" | "(") {
         let refusal = spread.then(|| not_proven("pgherd does not understand this kind of statement."));
-        return refusal.map_or(Shape { route: Route::One(FIRST), read_only: false }, Shape::refused);
+        return refusal
+            .map_or(Shape { route: Route::One(FIRST), read_only: false, positional: false }, Shape::refused);
     }
     let found = parse::statement(tokens)
         .map_err(not_proven)
@@ -53,7 +56,11 @@ fn unlisted(topology: &Topology, tokens: &[Token]) -> Option<Shape> {
         let mut tables = topology.tables.iter().filter(|table| table.name == token.text);
         is_name(token) && tables.any(|table| table.placement != crate::topology::Placement::Single(FIRST))
     };
-    (!tokens.iter().any(elsewhere)).then_some(Shape { route: Route::One(FIRST), read_only: false })
+    (!tokens.iter().any(elsewhere)).then_some(Shape {
+        route: Route::One(FIRST),
+        read_only: false,
+        positional: false,
+    })
 }
 
 fn is_name(token: &Token) -> bool {
@@ -101,7 +108,7 @@ fn of_tree(
     tokens: &[Token],
     literals: &[Literal],
 ) -> Seen<Shape> {
-    let mut walk = Walk::new(topology, literals);
+    let mut walk = Walk::new(topology, literals, tokens);
     let mut names = Scope::inside(None);
     match statement {
         Statement::Query(query) => {
@@ -133,7 +140,7 @@ fn of_tree(
                         seen.extend(route.found.names.iter().cloned());
                     }
                     agrees(topology, tokens, &seen)?;
-                    return Ok(Shape { route, read_only: false });
+                    return Ok(Shape { route, read_only: false, positional: false });
                 }
                 Relation::Reference(table) => {
                     walk.insert(insert, &mut names)?;
@@ -161,6 +168,7 @@ fn inner_write_refused(query: &Query, found: &Found) -> Option<Refusal> {
 fn route(topology: &Topology, statement: &Statement, mut found: Found, tokens: &[Token]) -> Seen<Shape> {
     found.spread();
     let read_only = !found.writes;
+    let positional = found.positional;
     let fixed = match found.fixed[..] {
         [] => None,
         [shard] => Some(shard),
@@ -173,7 +181,11 @@ fn route(topology: &Topology, statement: &Statement, mut found: Found, tokens: &
         if let Some(reason) = found.against_copies {
             return Err(not_proven(reason));
         }
-        return Ok(Shape { route: Route::Copies { first_alone: true, moments: true }, read_only });
+        return Ok(Shape {
+            route: Route::Copies { first_alone: true, moments: true },
+            read_only,
+            positional,
+        });
     }
     if found.pins.is_empty() {
         let route = match fixed {
@@ -183,7 +195,7 @@ fn route(topology: &Topology, statement: &Statement, mut found: Found, tokens: &
             None if found.reference_read && !found.locks && !found.tied => Route::Any,
             None => Route::One(FIRST),
         };
-        return Ok(Shape { route, read_only });
+        return Ok(Shape { route, read_only, positional });
     }
     if found.sequences {
         return Err(not_proven("Sequences are not global yet: two shards would give the same number twice."));
@@ -198,17 +210,15 @@ fn route(topology: &Topology, statement: &Statement, mut found: Found, tokens: &
         Statement::Query(_) => GatherRoute::of(topology, &mut found, tokens),
         _ => Err(String::new()),
     };
-    let several = match (found.against_union, &found.pins[..], fixed) {
-        (Some(reason), _, _) => Err(reason),
-        (None, [_], None) => Ok(found.aggregates),
-        (None, [_], Some(_)) => {
-            Err("It joins a sharded table with a table that is on one shard only.".to_owned())
-        }
-        (None, _, _) => Err("It joins sharded tables, and their keys do not put it on one shard.".to_owned()),
+    let several = match (found.against_union, fixed) {
+        (Some(reason), _) => Err(reason),
+        (None, None) => Ok(found.combined),
+        (None, Some(_)) => Err("It joins a sharded table with a table that is on one shard only.".to_owned()),
     };
     Ok(Shape {
         route: Route::Pinned(Box::new(PinnedRoute { pins: found.pins, fixed, several, shared, gather })),
         read_only,
+        positional,
     })
 }
 

@@ -8,6 +8,7 @@ use sqlparser::ast::{
 
 use super::behind::behind;
 use super::insert::is_default;
+use super::level::Level;
 use super::names::{Relation, sharding};
 use super::query::{Seen, Walk, unclear};
 use super::refuse::key_update;
@@ -35,11 +36,12 @@ impl Walk<'_> {
         if !optimizer_hints.is_empty() || !order_by.is_empty() {
             return unclear("a clause of UPDATE");
         }
+        self.levels.push(Level::default());
         let target = self.target(table, Event::Update, names)?;
         match from {
             None => {}
             Some(UpdateTableFromKind::AfterSet(from)) => {
-                self.found.against_both("UPDATE ... FROM would join each shard's rows by itself.");
+                self.found.against_copies("UPDATE ... FROM would join each shard's rows by itself.");
                 self.from(from, names)?;
             }
             Some(UpdateTableFromKind::BeforeSet(_)) => return unclear("UPDATE FROM"),
@@ -49,7 +51,24 @@ impl Walk<'_> {
             self.expression(condition, names)?;
             self.condition(condition, names, None);
         }
-        self.returning(returning.as_deref(), names)
+        self.returning(returning.as_deref(), names)?;
+        self.written_rows(names);
+        Ok(())
+    }
+
+    /// The end of an UPDATE or DELETE: its rows meet those that it names besides.
+    fn written_rows(&mut self, names: &Scope<'_>) {
+        // Copies alone would be joined with all of a table that is spread.
+        let target_spread = names.items.first().is_some_and(|item| item.sharded.is_some());
+        let spread = names.items.iter().any(|item| item.sharded.is_some());
+        self.stand(names);
+        if spread && !target_spread {
+            self.whole("It would join each shard's rows by itself.");
+        }
+        let level = self.levels.pop().unwrap_or_default();
+        if let Some(reason) = level.whole.or(level.aggregates) {
+            self.found.against_union(reason);
+        }
     }
 
     pub fn delete(&mut self, delete: &Delete, names: &mut Scope<'_>) -> Seen {
@@ -72,16 +91,18 @@ impl Walk<'_> {
             return unclear("a clause of DELETE");
         }
         let [table] = from.as_slice() else { return unclear("DELETE from several tables") };
+        self.levels.push(Level::default());
         self.target(table, Event::Delete, names)?;
         if let Some(using) = using {
-            self.found.against_union("DELETE ... USING would join each shard's rows by itself.");
             self.from(using, names)?;
         }
         if let Some(condition) = selection {
             self.expression(condition, names)?;
             self.condition(condition, names, None);
         }
-        self.returning(returning.as_deref(), names)
+        self.returning(returning.as_deref(), names)?;
+        self.written_rows(names);
+        Ok(())
     }
 
     /// INSERT into a table that is not sharded. (Into a sharded one: see `insert`.)
@@ -99,7 +120,10 @@ impl Walk<'_> {
             Relation::On(_) | Relation::Derived | Relation::Ambiguous => None,
         };
         if let Some(source) = &insert.source {
-            self.query(source, Some(names))?;
+            let rows = self.query(source, Some(names))?;
+            if let (true, Some(reason)) = (rows.sharded, rows.whole) {
+                self.found.against_union(reason);
+            }
         }
         self.conflict(insert.on.as_ref(), target, names)?;
         self.returning(insert.returning.as_deref(), names)
@@ -130,7 +154,7 @@ impl Walk<'_> {
         match returning {
             None => Ok(()),
             // RETURNING count(*) is an error of PostgreSQL's: never a combination.
-            Some(items) => self.projection(items, names, false),
+            Some(items) => self.projection(items, names),
         }
     }
 
