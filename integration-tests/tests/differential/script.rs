@@ -20,7 +20,7 @@ use super::client::{Answer, Bound, Client};
 use super::judge::{Tally, Verdict, refusal, verdict};
 use super::world::{Layout, World};
 
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 11] = [
     ("read", include_str!("cases/read.sql")),
     ("combine", include_str!("cases/combine.sql")),
     ("shape", include_str!("cases/shape.sql")),

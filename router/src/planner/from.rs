@@ -254,9 +254,8 @@ impl Walk<'_> {
         names: &mut Scope<'_>,
     ) -> Seen {
         if rows.sharded {
-            match (&rows.whole, anchor) {
-                (Some(reason), None) => self.whole(reason.clone()),
-                (None, _) | (Some(_), Some(_)) => {}
+            if let (Some(reason), None) = (&rows.whole, anchor) {
+                self.whole(reason.clone());
             }
         } else if let Some(reason) = &rows.arbitrary {
             self.whole(reason.clone());
