@@ -211,8 +211,10 @@ fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Resul
 fn streamed(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
     let mut one = route.fixed;
     let mut together = true;
-    // Every shard that has rows of any mention: a UNION has one part here and another there.
+    // Every shard that has rows of any mention: a UNION has one part here and another there. The first stays out of the list as
+    // long as it is the only one: nearly every statement has one shard, and allocates nothing for it.
     let mut places: Vec<ShardId> = Vec::new();
+    let mut first = None;
     for pin in &route.pins {
         match shards(pin, topology, values, &route.shared) {
             Place::One(found) => {
@@ -220,7 +222,9 @@ fn streamed(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Res
                     None => one = Some(found),
                     Some(shard) => together &= shard == found,
                 }
-                places.push(found);
+                if *first.get_or_insert(found) != found {
+                    places.push(found);
+                }
             }
             // No row has such a key: any shard says so.
             Place::Some(found) if found.is_empty() => {}
@@ -241,6 +245,7 @@ fn streamed(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Res
         Ok(combined) => combined,
         Err(reason) => return Err(not_proven(reason.clone())),
     };
+    places.extend(first);
     places.sort_unstable();
     places.dedup();
     same_moment(values)?;
