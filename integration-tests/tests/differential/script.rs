@@ -11,7 +11,8 @@
 //! [simple] ...                only as a Query (several statements in one string)
 //! [unordered] ...             ORDER BY does not fix the order in full
 //! [any error] ...             which of several errors is said first is nobody's promise
-//! [loose] ...                 moments, OIDs, places: values are not compared; and not written to the one shard of a layout
+//! [loose] ...                 moments, OIDs, places: values are not compared (of EXPLAIN no rows at all); and not written to the one
+//!                             shard of a layout
 //! ```
 
 use std::io;
@@ -357,6 +358,10 @@ pub fn step(layout: &mut Layout, tally: &mut Tally, line: &Line, mode: &Mode, wh
     if line.loose {
         for part in herd.parts.iter_mut().chain(&mut plain.parts) {
             part.rows.iter_mut().for_each(Vec::clear);
+            // The plan of several shards has pgherd's lines and those of each.
+            if first_word(&line.sql).eq_ignore_ascii_case("explain") {
+                part.rows.clear();
+            }
         }
     }
     let ordered = !line.unordered && line.sql.to_ascii_lowercase().contains("order by");

@@ -665,7 +665,7 @@ fn starts_with_start(text: &str) -> bool {
 }
 
 /// Behind comments, as the router reads it.
-fn first_word_is(text: &str, word: &str) -> bool {
+pub(super) fn first_word_is(text: &str, word: &str) -> bool {
     pgherd_router::lexer::tokens(text)
         .iter()
         .find(|token| token.kind != pgherd_router::lexer::TokenKind::Hint)

@@ -6,7 +6,7 @@
 //!
 //! A server reads the constants of a text when it parses it: '2024-01-01' as a timestamptz is another moment in another
 //! time zone, and 'now' is the moment of the Parse. So the settings that constants are read under are part of what a
-//! statement is, and one that may name a moment is shared by nobody.
+//! statement is, and one that may name a moment is shared by nobody. Nor is one that names a cursor: see [`names_a_cursor`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -112,6 +112,22 @@ fn may_name_a_moment(sql: &str) -> bool {
     })
 }
 
+/// FETCH and MOVE say what a cursor has that another client, or another transaction, may not have. PostgreSQL up to 18 does not
+/// even refuse that: it looks up the cursor's columns when a prepared FETCH is described, does not ask whether there is one, and the
+/// server goes down with all its sessions (pquery.c, FetchStatementTargetList).
+fn names_a_cursor(sql: &str) -> bool {
+    const WORDS: [&str; 2] = ["fetch", "move"];
+    let first = sql.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ';');
+    if first.starts_with("--") || first.starts_with("/*") {
+        return WORDS.iter().any(|word| super::query::first_word_is(sql, word));
+    }
+    WORDS.iter().any(|word| first.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))
+}
+
+fn shared_by_nobody(sql: &str) -> bool {
+    may_name_a_moment(sql) || names_a_cursor(sql)
+}
+
 /// A worker's statements, by the settings that they are read under and everything behind the name in a Parse message.
 #[derive(Default)]
 pub struct Statements {
@@ -136,7 +152,7 @@ impl Statements {
         let sql = String::from_utf8_lossy(parse.sql);
         let foreign = matches!(sql, std::borrow::Cow::Owned(_)).then(|| parse.sql.into());
         let types = parse.types.chunks_exact(4).map(|c| u32::from_be_bytes([c[0], c[1], c[2], c[3]]));
-        if may_name_a_moment(&sql) {
+        if shared_by_nobody(&sql) {
             return Rc::new(Prepared { foreign, ..Prepared::new(ids.fresh(), &sql, types.collect()) });
         }
         self.make_room();
@@ -162,10 +178,10 @@ impl Statements {
         if let Some(known) = self.known.get(&key[..]) {
             return known.clone();
         }
-        let id = if may_name_a_moment(body) { ids.fresh() } else { ids.of(&key) };
+        let id = if shared_by_nobody(body) { ids.fresh() } else { ids.of(&key) };
         let made =
             Rc::new(Prepared { declared: Some(types.into()), ..Prepared::new(id, body, Box::default()) });
-        if !may_name_a_moment(body) {
+        if !shared_by_nobody(body) {
             self.make_room();
             self.known.insert(key.into(), made.clone());
         }
@@ -240,6 +256,25 @@ mod tests {
         ];
         for (why, sql, expected) in cases {
             assert_eq!(may_name_a_moment(sql), expected, "{why}: {sql}");
+        }
+    }
+
+    /// A FETCH that one client had prepared was described for another one, who had no such cursor: the server crashed.
+    #[test]
+    fn a_text_that_names_a_cursor_is_shared_by_nobody() {
+        let (ids, mut statements) = (Ids::default(), Statements::default());
+        let mut shared = |sql: &str| {
+            statements.intern_text(&ids, b"", sql, &[]).id == statements.intern_text(&ids, b"", sql, &[]).id
+        };
+        for (sql, expected) in [
+            ("FETCH c", false),
+            (" \n;move 1 in c", false),
+            ("/* first */ -- then\n fetch all from c", false),
+            ("/* fetch */ SELECT 1", true),
+            ("CLOSE c", true),
+            ("SELECT 1", true),
+        ] {
+            assert_eq!(shared(sql), expected, "{sql}");
         }
     }
 

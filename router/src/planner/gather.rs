@@ -339,6 +339,11 @@ fn constant_sql(constant: &Constant, values: Values<'_>, params: &mut Vec<u16>) 
         Source::Literal { index, negative } => {
             let at = &values.literals.get(index)?.at;
             let text = values.sql.get(at.start as usize..at.end as usize)?;
+            // A number's cast may fail when it is evaluated, and where PostgreSQL never comes to evaluate it, it must not. (That of a
+            // string fails when the statement is read, and that was before.)
+            if constant.cast.is_some() && text.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+                return None;
+            }
             if negative { format!("(- {text})") } else { text.to_owned() }
         }
         Source::Param(number) => {
