@@ -388,7 +388,8 @@ def notifications():
         show([(n.channel, n.payload) for n in listener.notifies(timeout=10, stop_after=1)])
         listener.execute("NOTIFY tour_news, 'to myself'")
         show([(n.channel, n.payload, n.pid == listener.info.backend_pid) for n in listener.notifies(timeout=10, stop_after=1)][0][:2])
-        show(listener.execute("SELECT c FROM pg_listening_channels() c ORDER BY 1").fetchall())
+        # Through pgherd it can be asked for in this form alone.
+        show(sorted(listener.execute("SELECT * FROM pg_listening_channels()").fetchall()))
         listener.execute("UNLISTEN tour_news")
         speaker.execute("NOTIFY tour_news, 'nobody hears'")
         speaker.execute("NOTIFY \"Tour Quoted\", 'somebody hears'")
