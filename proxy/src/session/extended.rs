@@ -119,6 +119,10 @@ impl Session {
             if self.block.is_some() {
                 // What was asked before is answered before the block has failed.
                 self.settle().await?;
+                if self.skipping() {
+                    // One of them has failed: that was the batch's error, and it has but one.
+                    return Ok(());
+                }
             }
             self.reply(&bytes, Undo::Nothing);
             self.fail_block();
