@@ -221,6 +221,11 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
     ("shop", "CopyFail leaves nothing", "a shard counts its own lines"),
     ("shop", "extended CopyFail", "a shard counts its own lines"),
     ("shop", "a Query during COPY", "the error has no context"),
+    (
+        "shop",
+        "an error among sorted rows",
+        "how many rows come before another shard's error depends on who was faster",
+    ),
 ];
 
 fn play(wire: &mut Wire, steps: &[Step]) -> Vec<Message> {
