@@ -88,11 +88,6 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
         "after ALTER error | 0A000",
         "node-postgres asks for the columns with each Bind: pgherd prepares the statement again, and nobody sees the change",
     ),
-    (
-        "tokio_postgres",
-        "after ALTER by another",
-        "open: ALTER is answered a moment before its change is noted, and a server without the statement prepares it anew",
-    ),
     ("psycopg", "[('_pg3_", "open: pg_prepared_statements shows what all clients share on that server"),
 ];
 

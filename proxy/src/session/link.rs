@@ -232,6 +232,8 @@ pub struct Link {
     pub undone: Vec<Undo>,
     /// A schema change was completed on this link.
     pub ddl_done: bool,
+    /// The same of an Execute: outside a block it is true for others when its Sync is answered, and not before.
+    ddl_unsynced: bool,
     /// An error reached the client since the session last looked.
     pub errors: u32,
     /// A Flush was sent since the last reply or Sync.
@@ -269,6 +271,7 @@ impl Link {
             captured: spare.captured,
             undone: Vec::new(),
             ddl_done: false,
+            ddl_unsynced: false,
             errors: 0,
             flush_asked: false,
             unit_parse: None,
@@ -602,7 +605,10 @@ impl Link {
             skip_to!(at);
             self.flush_local(client);
         }
-        if run < at {
+        if self.ddl_done {
+            // The session notes the change before anybody can hear of it: who then uses a statement of before must find it outdated.
+            client.push(&self.block[run..at]);
+        } else if run < at {
             client.forward(cx, &self.block[run..at]);
         } else {
             client.poll_flush(cx);
@@ -780,6 +786,7 @@ impl Link {
                 b'C' | b'I' | b's' => {
                     if *ddl {
                         self.ddl_done = true;
+                        self.ddl_unsynced = true;
                     }
                     self.copying = false;
                     self.expects.pop_front();
@@ -797,6 +804,7 @@ impl Link {
             },
             Expect::Sync => match kind {
                 b'Z' => {
+                    self.ddl_done |= std::mem::take(&mut self.ddl_unsynced);
                     self.status = self.status_of(&body)?;
                     self.expects.pop_front();
                     self.copying = false;
