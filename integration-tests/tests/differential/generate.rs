@@ -513,9 +513,10 @@ impl Maker {
     }
 }
 
-pub fn run(world: &mut World, tally: &mut Tally, count: usize) {
+/// `seed`: `None`, another one each time.
+pub fn run(world: &mut World, tally: &mut Tally, count: usize, seed: Option<u64>) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seed = number("PGHERD_DIFF_SEED").unwrap_or_else(|| rand::random_range(0..1_000_000));
+    let seed = number("PGHERD_DIFF_SEED").or(seed).unwrap_or_else(|| rand::random_range(0..1_000_000));
     let count = number("PGHERD_DIFF_STATEMENTS").map_or(count, |n| n as usize);
     println!("PGHERD_DIFF_SEED={seed} ({count} statements)");
     let layouts: Vec<usize> = world.layouts.iter().map(|layout| layout.shards).collect();
