@@ -4,7 +4,7 @@ use crate::raw::*;
 use crate::*;
 
 /// Sharded by `k`, a bigint.
-pub const TABLES: [&str; 8] = ["sa", "sb", "sc", "sd", "se", "sf", "sg", "sh"];
+pub const TABLES: [&str; 9] = ["sa", "sb", "sc", "sd", "se", "sf", "sg", "sh", "si"];
 
 fn run(sql: &str) -> Vec<u8> {
     [parse("", sql, &[]), bind("", "", &[]), describe_portal(""), execute("", 0)].concat()
@@ -346,4 +346,47 @@ fn a_large_merge_waits_for_its_reader() {
     let mut wire = stage.endpoint.login("shop");
     assert_eq!(wire.value("SELECT count(*) FROM sh").as_deref(), Ok("40000"));
     stage.prepare("shop", &["DROP TABLE sh"]);
+}
+
+/// A portal over shards that was to be described when its batch failed was described by a later one: the client got an error that
+/// belonged to nothing it had asked.
+#[test]
+fn a_savepoint_is_come_back_to_after_any_failure() {
+    let stage = stage();
+    stage.prepare("shop", &["CREATE TABLE si (k bigint PRIMARY KEY, v text)"]);
+    let extended = |sql: &str| {
+        batch(&[parse("", sql, &[]), bind("", "", &[]), describe_portal(""), execute("", 0), sync()], 1)
+    };
+    let back = || {
+        join(vec![
+            batch(
+                &[close_statement("d"), parse("d", "ROLLBACK TO s", &[]), describe_statement("d"), sync()],
+                1,
+            ),
+            batch(&[bind("", "d", &[]), describe_portal(""), execute("", 0), sync()], 1),
+        ])
+    };
+    stage.compare(
+        "shop",
+        [
+            ("a failing gather", "SELECT v FROM si WHERE k = 2 OR k = 5 UNION SELECT k FROM si"),
+            ("a failing union", "SELECT k FROM si WHERE v = 1"),
+            ("a failing merge", "SELECT k FROM si ORDER BY nothing"),
+            ("failing rows", "INSERT INTO si VALUES (1, 'x'), (1, 'y')"),
+        ]
+        .into_iter()
+        .map(|(why, failing)| {
+            script(
+                why,
+                join(vec![
+                    queries(&["BEGIN", "SAVEPOINT s", "INSERT INTO si VALUES (7, 'a')", "ROLLBACK TO s"]),
+                    extended(failing),
+                    back(),
+                    queries(&["SELECT count(*) FROM si", "ROLLBACK"]),
+                ]),
+            )
+        })
+        .collect(),
+    );
+    stage.prepare("shop", &["DROP TABLE si"]);
 }

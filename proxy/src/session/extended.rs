@@ -967,6 +967,14 @@ impl Session {
                 self.describe_fans().await?;
             }
         }
+        if self.skipping() {
+            // The batch has had its error: what waited for a description is not described by a later one.
+            for portal in self.portals.values_mut() {
+                if let Place::Fan { describe, .. } = &mut portal.place {
+                    *describe = false;
+                }
+            }
+        }
         self.forget_pending();
         let skipped = std::mem::take(&mut self.skip);
         if self.block.as_ref().is_some_and(|b| !b.explicit) {

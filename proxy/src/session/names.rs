@@ -81,6 +81,10 @@ impl<T> Names<T> {
         self.nameless.iter().chain(self.named.values())
     }
 
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.nameless.iter_mut().chain(self.named.values_mut())
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &T)> {
         let nameless = self.nameless.iter().map(|value| (&b""[..], value));
         nameless.chain(self.named.iter().map(|(name, value)| (&**name, value)))
