@@ -31,8 +31,9 @@ impl Session {
             return self.end_query(Err(Report::error("08P01", "invalid string in message"))).await;
         };
         self.flush_pending(None).await?;
-        if self.db.sharded && self.links.iter().any(|l| l.unsynced && !l.copying) {
-            // Behind an error that is not known yet, this is skipped like the rest, until the Sync.
+        if self.links.iter().any(|l| l.unsynced && !l.copying) {
+            // Behind an error that is not known yet, this is skipped like the rest, until the Sync. (A DISCARD ALL of a pinned client
+            // once asked a server that skipped, and waited for ever.)
             self.settle().await?;
         }
         if self.skipping() {
