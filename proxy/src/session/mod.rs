@@ -32,6 +32,7 @@ mod query;
 mod schema;
 mod seldom;
 pub mod settings;
+mod snapshot;
 pub mod statements;
 mod transaction;
 
@@ -841,6 +842,14 @@ impl Session {
     /// The link to `shard`, ready to take a statement of the client: joined to the transaction, with the client's settings, and
     /// no other link owing replies.
     async fn link_for(&mut self, shard: ShardId) -> Result<usize, LinkError> {
+        if self.wants_snapshot() {
+            Box::pin(self.take_snapshot()).await?;
+        }
+        self.link_to(shard).await
+    }
+
+    /// Like [`Self::link_for`], for what needs no snapshot: settings, and what has to stand before it.
+    async fn link_to(&mut self, shard: ShardId) -> Result<usize, LinkError> {
         if let Some(index) = self.links.iter().position(|l| l.shard == shard) {
             if self.links.iter().enumerate().any(|(i, l)| i != index && !l.quiet()) {
                 self.settle().await?;
