@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Account;
 use crate::caps::Caps;
+use crate::deadlock::Holders;
 use crate::listening::Hub;
 use crate::session::client::Told;
 use crate::session::link::LinkState;
@@ -61,6 +62,8 @@ pub struct Database {
     pub hub: Arc<Hub>,
     /// Between statements that read several shards and transactions that commit on several. The same across reloads.
     pub moment: Arc<SnapshotGate>,
+    /// Transactions that are on several shards.
+    pub holders: Arc<Holders>,
     ready: watch::Sender<Readiness>,
     /// TLS towards each shard.
     pub connectors: Vec<Arc<Connector>>,
@@ -226,6 +229,7 @@ impl Database {
             requests,
             hub: Hub::new(),
             moment,
+            holders: before.map(|before| before.holders.clone()).unwrap_or_default(),
             ready: watch::Sender::new(ready),
             connectors,
             workers,

@@ -1048,9 +1048,33 @@ impl Session {
                 link.send_unit(&block.prologue_sql(), Unit::Prelude);
                 link.in_block = true;
                 link.wrote = false;
+                self.list_holder(index);
             }
         }
         Ok(())
+    }
+
+    /// A shard has joined the transaction: with two of them it may be part of a deadlock that no server sees.
+    fn list_holder(&mut self, index: usize) {
+        let backend = |link: &Link| Some((link.shard.0 as usize, link.server.cancel.process_id()?));
+        let Some(block) = &mut self.block else { return };
+        match &block.listing {
+            Some(listing) => {
+                if let Some(backend) = backend(&self.links[index]) {
+                    listing.holder.joined(backend);
+                }
+            }
+            None => {
+                let joined = self.links.iter().filter(|link| link.in_block);
+                if joined.clone().count() > 1 {
+                    let backends = joined.filter_map(backend).collect();
+                    let began = self.card.xact_since.get().unwrap_or_else(|| self.card.since.get());
+                    let listing = self.db.holders.list(backends, began, self.cancel.clone());
+                    self.client.holder = Some(listing.holder.clone());
+                    block.listing = Some(listing);
+                }
+            }
+        }
     }
 
     /// Waits until the given links have answered all that they were asked. Broken ones count as answered.

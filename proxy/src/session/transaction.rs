@@ -17,6 +17,7 @@ use super::link::{Expect, Unit};
 use super::listen::Change;
 use super::settings::{Settings, Value, literal};
 use super::{End, LinkError, Session};
+use crate::deadlock::Listing;
 use crate::fault;
 use crate::gid::Gid;
 
@@ -52,6 +53,8 @@ pub struct Block {
     pub topology_stale: bool,
     /// One statement's, with one snapshot on each shard: the client knows nothing of it, and it may have several shards.
     pub of_one_statement: bool,
+    /// It is on several shards: see [`crate::deadlock`].
+    pub listing: Option<Listing>,
     /// Statements have run in it before it was a block: a participant may have a snapshot already.
     pub late: bool,
     /// All shards are joining, before the first of them takes its snapshot.
@@ -92,6 +95,7 @@ impl Block {
             topology_stale: false,
             committing: false,
             of_one_statement: false,
+            listing: None,
             late: false,
             joining: false,
             scratch: None,
@@ -805,6 +809,7 @@ impl Session {
 
     async fn block_ended(&mut self, committed: bool) {
         self.client.failed = false;
+        self.client.holder = None;
         let block = self.block.take();
         for link in &mut self.links {
             link.in_block = false;
