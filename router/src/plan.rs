@@ -50,8 +50,7 @@ pub enum Kind {
     Set(SetStatement),
     /// SET LOCAL, SET CONSTRAINTS, SET TRANSACTION: lives in the transaction.
     SetLocal,
-    /// SELECT set_config(name, value, false), once or several times, and nothing else. On a plain pool only: elsewhere it is
-    /// refused.
+    /// SELECT set_config(name, value, false), once or several times, and nothing else.
     SetConfig(Vec<(ConfigText, ConfigText)>),
     DiscardAll,
     /// LISTEN channel

@@ -809,6 +809,9 @@ impl Session {
                 if let Some(report) = self.before_running(&prepared.sql, template) {
                     return self.batch_error(report).await;
                 }
+                if let (Kind::SetConfig(_), Some(report)) = (&template.kind, self.refuses_config()) {
+                    return self.batch_error(report).await;
+                }
                 let plan_clone = Plan::clone(&plan);
                 let via = Via::Extended { prepared: &prepared, tail: &tail, describe };
                 let outcome = self.run_plan(&prepared.sql, template, plan_clone, via).await?;

@@ -615,7 +615,11 @@ impl Link {
                 // The schema was changed past pgherd: prepared again, the statement is what the client finds now.
                 self.ddl_done = true;
             }
-            if head.kind == b'E' {
+            // pgherd itself writes the first data of a binary COPY, behind the CopyOutResponse that is still in the run.
+            let first_of_copy = head.kind == b'd'
+                && self.captured.copied_rows == 0
+                && matches!(self.expects.front(), Some(Expect::Unit(Unit::CopyOut { binary: true, .. })));
+            if head.kind == b'E' || first_of_copy {
                 // What is said in its place stands behind what came before it.
                 skip_to!(at);
             }

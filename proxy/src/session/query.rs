@@ -130,6 +130,10 @@ impl Session {
                 };
             }
             Kind::SetConfig(calls) => {
+                if let Some(report) = self.refuses_config() {
+                    self.settle().await?;
+                    return self.end_query(Err(report)).await;
+                }
                 let plan = as_each(Plan::One(ShardId(0)), Some(ShardId(0)));
                 let outcome = self.run_plan(text, template, plan, Via::Simple).await?;
                 if outcome.is_ok() {
@@ -437,6 +441,9 @@ impl Session {
                 return self.run_plan(&sql, template, plan, Via::Simple).await;
             }
             Kind::SetConfig(calls) => {
+                if let Some(report) = self.refuses_config() {
+                    return Ok(Err(report));
+                }
                 let plan = as_each(Plan::One(ShardId(0)), Some(ShardId(0)));
                 let outcome = self.run_plan(text, template, plan, Via::Simple).await?;
                 if outcome.is_ok() {

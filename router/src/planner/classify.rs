@@ -424,7 +424,7 @@ fn session(topology: &Topology, sql: &str, tokens: &[Token]) -> Option<Draft> {
         "load" => Some(Draft::other(Route::One(FIRST)).with_effect(SessionEffect::Other)),
         "execute" | "explain" | "create" if is_plain(topology) => execute(first, tokens),
         "prepare" if is_plain(topology) && reader.word() != Some("transaction") => prepare(sql, reader),
-        "select" if is_plain(topology) => set_config(reader),
+        "select" => set_config(reader),
         "execute" => Some(Draft::other(Route::One(FIRST)).with_effect(SessionEffect::SqlPrepare)),
         "prepare" if reader.word() != Some("transaction") => {
             let mut draft = Draft::other(Route::One(FIRST)).with_effect(SessionEffect::SqlPrepare);
@@ -1038,10 +1038,11 @@ pub(super) fn calls_user_code(topology: &Topology, tokens: &[Token]) -> Option<R
     })
 }
 
-/// Why a statement whose inside is not looked at cannot run: it names something spread, or calls user code.
+/// Why a statement whose inside is not looked at cannot run on the first shard: it names something that is elsewhere, or calls
+/// user code.
 pub(super) fn spread_or_user(topology: &Topology, tokens: &[Token]) -> Option<Refusal> {
-    let spread = tokens.iter().find(|token| is_name(token) && names::is_spread(topology, &token.text));
-    match spread {
+    let elsewhere = tokens.iter().find(|token| is_name(token) && names::is_elsewhere(topology, &token.text));
+    match elsewhere {
         Some(token) => {
             Some(not_proven(format!("It names \"{}\", and pgherd does not look inside it.", token.text)))
         }

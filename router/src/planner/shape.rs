@@ -35,7 +35,9 @@ pub(super) fn shape(topology: &Topology, tokens: &[Token], literals: &[Literal])
     let spread = tokens.iter().any(|token| is_name(token) && names::is_spread(topology, &token.text));
     let first = Reader::new(tokens).peek().map_or("", |token| token.text.as_str());
     if !matches!(first, "select" | "with" | "values" | "table" | "insert" | "update" | "delete" | "(") {
-        let refusal = spread.then(|| not_proven("pgherd does not understand this kind of statement."));
+        let elsewhere =
+            tokens.iter().any(|token| is_name(token) && names::is_elsewhere(topology, &token.text));
+        let refusal = elsewhere.then(|| not_proven("pgherd does not understand this kind of statement."));
         return refusal
             .map_or(Shape { route: Route::One(FIRST), read_only: false, positional: false }, Shape::refused);
     }
@@ -52,10 +54,7 @@ pub(super) fn shape(topology: &Topology, tokens: &[Token], literals: &[Literal])
 
 /// What is not understood, but names only relations of one shard. `None`: of several, or nobody knows.
 fn unlisted(topology: &Topology, tokens: &[Token]) -> Option<Shape> {
-    let elsewhere = |token: &Token| {
-        let mut tables = topology.tables.iter().filter(|table| table.name == token.text);
-        is_name(token) && tables.any(|table| table.placement != crate::topology::Placement::Single(FIRST))
-    };
+    let elsewhere = |token: &Token| is_name(token) && names::is_elsewhere(topology, &token.text);
     (!tokens.iter().any(elsewhere)).then_some(Shape {
         route: Route::One(FIRST),
         read_only: false,
