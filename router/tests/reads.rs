@@ -933,6 +933,27 @@ fn what_stays_on_one_shard_is_computed_there_and_what_does_not_is_refused() {
         ("DISTINCT *", "SELECT DISTINCT * FROM orders", by_key),
         ("DISTINCT ON the key", "SELECT DISTINCT ON (customer_id) * FROM orders", by_key),
         (
+            "DISTINCT ON the key, which is an output",
+            "SELECT DISTINCT ON (customer_id) id, customer_id FROM orders",
+            by_key,
+        ),
+        // An output's name comes first, and gave each shard's own first rows.
+        (
+            "DISTINCT ON another output",
+            "SELECT DISTINCT ON (customer_id) id AS customer_id FROM orders",
+            "gather...",
+        ),
+        (
+            "DISTINCT ON a cast",
+            "SELECT DISTINCT ON (customer_id) total::customer_id FROM orders",
+            "not combined",
+        ),
+        (
+            "DISTINCT ON a CASE",
+            "SELECT DISTINCT ON (customer_id) CASE WHEN paid THEN 1 ELSE customer_id END FROM orders",
+            "gather...",
+        ),
+        (
             "a window of the key",
             "SELECT id, sum(total) OVER (PARTITION BY customer_id ORDER BY id) FROM orders",
             by_key,

@@ -533,6 +533,11 @@ fn an_insert_is_split_by_row() {
                 "INSERT INTO labels VALUES ('12345678901234567890 ')",
                 "refused",
             ),
+            (
+                "nor where the distribution says text",
+                "INSERT INTO tags VALUES ('12345678901234567890 ')",
+                "refused",
+            ),
             ("no blanks", "INSERT INTO labels VALUES ('c')", "one shard: s2"),
             ("numeric(10,2) rounds", "INSERT INTO prices VALUES (1.5)", "refused"),
             ("but not whole numbers", "INSERT INTO prices VALUES (2)", "one shard: s2"),
@@ -732,6 +737,22 @@ fn generated_rows_are_computed_everywhere_and_kept_where_they_belong() {
                 "pgbench's",
                 "insert into pgbench_tellers(tid,bid,tbalance) select tid, (tid - 1) / 10 + 1, 0 from generate_series(1, 10) as tid",
                 "split: union\n  s0: insert into pgbench_tellers(tid,bid,tbalance) SELECT * FROM (select tid, (tid - 1) / 10 + 1, 0 from generate_series(1, 10) as tid) AS pgherd_rows (c1, c2, c3) WHERE ...",
+            ),
+            // Each shard evaluated these over its own rows.
+            (
+                "with a subquery on the target",
+                "INSERT INTO orders (id, customer_id) SELECT (SELECT count(*) FROM orders), g FROM generate_series(1, 9) AS g",
+                "refused",
+            ),
+            (
+                "where the target lacks it",
+                "INSERT INTO orders (customer_id) SELECT g FROM generate_series(1, 9) AS g WHERE g NOT IN (SELECT customer_id FROM orders)",
+                "refused",
+            ),
+            (
+                "with a TABLE in it",
+                "INSERT INTO orders (customer_id) SELECT g FROM generate_series(1, 9) AS g WHERE EXISTS (TABLE orders)",
+                "refused",
             ),
             (
                 "the key computed",

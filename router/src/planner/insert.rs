@@ -189,6 +189,16 @@ impl Walk<'_> {
                     .iter()
                     .map(|name| facts.columns.iter().find(|column| column.name == *name))
                     .collect();
+                let reads = |token: &&Token| {
+                    token.kind == TokenKind::Word
+                        && matches!(token.text.as_str(), "select" | "table" | "values" | "with")
+                };
+                if tokens.iter().filter(reads).count() > 1 {
+                    // What it reads, be it the target, would be each shard's own rows.
+                    return Err(not_proven(
+                        "A subquery of INSERT ... SELECT would see each shard's rows only.",
+                    ));
+                }
                 if !types.iter().all(|ty| is_integer(*ty)) || !generated(select, position, &targets) {
                     return Err(not_proven(
                         "INSERT ... SELECT into a sharded table is understood only from generate_series, with an integer key.",

@@ -359,7 +359,7 @@ impl<'a> Walk<'a> {
                 let reason = "DISTINCT ON would compare the rows of each shard only.";
                 self.found.against_copies(reason);
                 let meant: Vec<&Expr> =
-                    expressions.iter().map(|expr| self.meant(expr, projection, names)).collect();
+                    expressions.iter().map(|expr| self.meant_first(expr, projection, names)).collect();
                 if !pin.is_some_and(|pin| self.covers(pin, meant.iter().copied(), names)) {
                     self.whole(reason);
                 }

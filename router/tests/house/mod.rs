@@ -35,6 +35,7 @@ pub fn herd() -> Topology {
             distribution("item", &[KeyType::Text, KeyType::BigInt]),
             distribution("label", &[KeyType::Varchar]),
             distribution("price", &[KeyType::Numeric]),
+            distribution("tag", &[KeyType::Text]),
         ],
         tables: Vec::new(),
         facts: Facts::default(),
@@ -88,6 +89,7 @@ pub fn herd() -> Topology {
     add("currencies", Placement::Reference, &["code text", "rate numeric"]);
     add("settings", Placement::Single(ShardId(2)), &[]);
     add("future", sharded(0, &["id"]), &[]);
+    add("tags", sharded(5, &["tag"]), &["tag varchar(20)", "body text"]);
     topology.facts.derived_relations = HashSet::from(["order_totals".to_owned()]);
     topology.facts.user_functions = HashSet::from(["refund".to_owned(), "paid".to_owned()]);
     topology.facts.immutable_functions = HashSet::from(["abs".to_owned(), "vat".to_owned()]);
