@@ -274,7 +274,7 @@ impl Session {
         }
 
         // 4. What the statement may depend on besides the rows.
-        let keys: Vec<String> = gather
+        let mut before: Vec<String> = gather
             .pulls
             .iter()
             .filter_map(|pull| {
@@ -282,8 +282,13 @@ impl Session {
                 Some(format!("ALTER TABLE pg_temp.{} ADD PRIMARY KEY ({key})", pull.name))
             })
             .collect();
-        if !keys.is_empty() {
-            self.links[at].send_unit(&keys.join(";"), Unit::Quiet);
+        if !pulls.is_empty() {
+            // Without statistics a table of ten rows is planned as one of thousands, which costs more than the rows (JIT above all).
+            let names: Vec<String> = pulls.iter().map(|pull| format!("pg_temp.{}", pull.name)).collect();
+            before.push(format!("ANALYZE {}", names.join(", ")));
+        }
+        if !before.is_empty() {
+            self.links[at].send_unit(&before.join(";"), Unit::Quiet);
             self.run_units_watched(&[at]).await?;
             if let Err(report) = self.unit_result(at) {
                 return Ok(Err(report));
