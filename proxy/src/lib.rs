@@ -13,6 +13,7 @@ pub mod control;
 pub mod database;
 pub mod demo;
 pub mod explain;
+mod fallback;
 pub mod fault;
 pub mod gid;
 pub mod handshake;
