@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pgherd_config::{PoolSettings, resolve};
+use pgherd_config::{PoolSettings, resolve, resolve_plain};
 use pgherd_pool::{Connector, Gate, Limits, Pass, Pool, Secrets, SnapshotGate, Target};
 use pgherd_router::topology::{Facts, Placement, Table};
 use pgherd_router::value::KeyValue;
@@ -89,6 +89,8 @@ pub enum Readiness {
 pub struct Accepted {
     pub settings: Arc<Settings>,
     pub told: Arc<Told>,
+    /// The same as messages, see [`crate::handshake::welcome`].
+    pub welcome: Arc<[u8]>,
 }
 
 /// One user's pools: one for each shard.
@@ -103,8 +105,8 @@ pub struct UserPools {
     told: Mutex<Option<Arc<Told>>>,
     /// default_transaction_isolation of this user on the servers.
     default_isolation: OnceLock<String>,
-    /// Startup settings that a server has accepted, with what it reported for them.
-    accepted: dashmap::DashMap<String, Accepted>,
+    /// Startup settings that a server has accepted, with what it reported for them; by [`Settings::key`].
+    accepted: dashmap::DashMap<Vec<u8>, Accepted>,
     /// For a user that a server was asked for: what it said.
     pub guest: Option<Arc<Account>>,
     /// Set when the configuration changed: sessions go on with these.
@@ -169,11 +171,11 @@ impl UserPools {
         self.default_isolation.get().map(String::as_str)
     }
 
-    pub fn accepted(&self, settings: &str) -> Option<Accepted> {
+    pub fn accepted(&self, settings: &[u8]) -> Option<Accepted> {
         self.accepted.get(settings).map(|accepted| accepted.clone())
     }
 
-    pub fn accept(&self, settings: String, accepted: Accepted) {
+    pub fn accept(&self, settings: Vec<u8>, accepted: Accepted) {
         if self.accepted.len() >= ACCEPTED_MAX {
             self.accepted.clear();
         }
@@ -278,11 +280,16 @@ impl Database {
             }
         }
         let before = users.get(name).cloned();
+        let login = login_of(config).map_err(|why| {
+            tracing::error!(database = %self.name, why, "the role of a database has no password");
+            Report::fatal("08001", "the database's role cannot log in to its server")
+        })?;
         let made = Arc::new(pools_of(Making {
             config,
             name,
             settings: config.pool.clone(),
             secrets: account.server_secrets(),
+            login,
             workers: self.workers,
             connectors: &self.connectors,
             before: before.as_ref(),
@@ -498,6 +505,7 @@ pub fn make_pools(
     caps: &Caps,
 ) -> Result<HashMap<String, Arc<UserPools>>, String> {
     let mut pools = HashMap::new();
+    let login = login_of(config)?;
     for user in users {
         let owner = format!("user \"{}\"", user.name);
         let resolved: Result<Vec<_>, _> = user.passwords.iter().map(|s| resolve(&owner, s)).collect();
@@ -507,6 +515,7 @@ pub fn make_pools(
             name: &user.name,
             settings: user.pool.over(&config.pool),
             secrets,
+            login: login.clone(),
             workers,
             connectors,
             before: before.get(&user.name),
@@ -522,7 +531,12 @@ pub fn make_pools(
                 config,
                 name,
                 settings: config.pool.clone(),
-                secrets: old.shards.first().map(|pool| pool.target().secrets.clone()).unwrap_or_default(),
+                secrets: match old.shards.first().map(|pool| pool.target()) {
+                    // With what it has proven since.
+                    Some(target) if target.user == *name => target.secrets.clone(),
+                    _ => guest.server_secrets(),
+                },
+                login: login.clone(),
                 workers,
                 connectors,
                 before: Some(old),
@@ -536,12 +550,22 @@ pub fn make_pools(
     Ok(pools)
 }
 
+/// Who logs in to the servers in the place of all clients.
+fn login_of(config: &pgherd_config::Database) -> Result<Option<(String, Secrets)>, String> {
+    let Some(login) = &config.login else { return Ok(None) };
+    let owner = format!("login of database \"{}\"", config.name);
+    let password = login.password.as_ref().map(|secret| resolve_plain(&owner, secret)).transpose()?;
+    let secrets = password.as_deref().map(Secrets::password).unwrap_or_default();
+    Ok(Some((login.user.clone(), secrets)))
+}
+
 /// What one user's pools are made of.
 struct Making<'a> {
     config: &'a pgherd_config::Database,
     name: &'a str,
     settings: PoolSettings,
     secrets: Secrets,
+    login: Option<(String, Secrets)>,
     workers: usize,
     connectors: &'a [Arc<Connector>],
     before: Option<&'a Arc<UserPools>>,
@@ -552,20 +576,35 @@ struct Making<'a> {
 }
 
 fn pools_of(making: Making<'_>) -> UserPools {
-    let Making { config, name, settings, secrets, workers, connectors, before, guest, caps, max_connections } =
-        making;
+    let Making {
+        config,
+        name,
+        settings,
+        secrets,
+        login,
+        workers,
+        connectors,
+        before,
+        guest,
+        caps,
+        max_connections,
+    } = making;
     let bounds = caps.bounds(config, name, max_connections, settings.waiting_max);
     let shards = config.shards.iter().zip(connectors).zip(bounds.caps).map(|((shard, tls), caps)| {
         let target = Target {
             host: shard.primary.host.clone(),
             port: shard.primary.port,
             dbname: shard.primary.dbname.clone(),
-            user: name.to_owned(),
-            secrets: secrets.clone(),
+            user: login.as_ref().map_or(name, |(user, _)| user).to_owned(),
+            secrets: login.as_ref().map_or(&secrets, |(_, secrets)| secrets).clone(),
             tls: tls.clone(),
             // Not this: "pgherd". It is what a client without a name of its own would see.
             application_name: String::new(),
             options: String::new(),
+            others: shard.primary.others.clone(),
+            balance: shard.primary.balance,
+            startup: config.startup.clone(),
+            connect_query: config.connect_query.clone().unwrap_or_default(),
         };
         let same = before.and_then(|old| old.shards.iter().find(|pool| *pool.target() == target));
         same.cloned().unwrap_or_else(|| Pool::under(caps, target, Limits::from(&settings), workers))

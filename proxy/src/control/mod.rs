@@ -79,6 +79,10 @@ impl Shards {
                 tls: self.db.connectors[shard].clone(),
                 application_name: String::new(),
                 options: String::new(),
+                others: Vec::new(),
+                balance: false,
+                startup: Vec::new(),
+                connect_query: String::new(),
             };
             let stream = connect::open_secured(&target, CONNECT_TIMEOUT).await?;
             let connect = tokio::time::timeout(STATEMENT_TIMEOUT, config.connect_raw(stream, NoTls));
