@@ -33,6 +33,23 @@ GRANT USAGE ON SCHEMA pgherd TO PUBLIC;
 GRANT INSERT ON pgherd.decisions TO PUBLIC;
 ";
 
+/// On every shard: which units that are to be moved it holds. Empty but during a rebalance, when triggers of the moving tables ask
+/// it for whoever writes there.
+const FENCES: &str = "
+CREATE TABLE IF NOT EXISTS pgherd.fences (
+    database text NOT NULL,
+    distribution text NOT NULL,
+    part integer NOT NULL,
+    slot_from integer NOT NULL,
+    slot_to integer NOT NULL,
+    key text NOT NULL DEFAULT '',
+    unit integer NOT NULL,
+    owned boolean NOT NULL,
+    PRIMARY KEY (database, distribution, part, slot_from, key)
+);
+GRANT SELECT ON pgherd.fences TO PUBLIC;
+";
+
 const PLACEMENT: &str = "
 CREATE TABLE IF NOT EXISTS pgherd.cluster (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
@@ -72,6 +89,63 @@ CREATE TABLE IF NOT EXISTS pgherd.placement (
 );
 ";
 
+/// What is being moved, and who serves meanwhile (DESIGN.md section 8). A unit is what moves at once: `{"part":0,"from":10,"to":19}`
+/// of slots, `{"part":3}` of ranges and lists, `{"key":["..."]}` of a directory, `{"all":true}` for everything there is.
+const MOVES: &str = "
+CREATE TABLE IF NOT EXISTS pgherd.proxies (
+    id text PRIMARY KEY,
+    database text NOT NULL,
+    address text NOT NULL DEFAULT '',
+    version text NOT NULL DEFAULT '',
+    started timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    lease_until timestamptz NOT NULL,
+    epoch bigint NOT NULL DEFAULT 0,
+    shards text[] NOT NULL DEFAULT '{}'
+);
+CREATE TABLE IF NOT EXISTS pgherd.rebalances (
+    database text PRIMARY KEY,
+    state text NOT NULL CHECK (state IN ('running', 'paused', 'cancelling', 'cancelled', 'failed', 'done')),
+    wish jsonb NOT NULL DEFAULT '{}',
+    started timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    ended timestamptz,
+    rate bigint NOT NULL DEFAULT 0,
+    note text NOT NULL DEFAULT ''
+);
+CREATE TABLE IF NOT EXISTS pgherd.moves (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    database text NOT NULL,
+    distribution text NOT NULL,
+    unit jsonb NOT NULL,
+    source text NOT NULL,
+    target text NOT NULL,
+    state text NOT NULL DEFAULT 'waiting'
+        CHECK (state IN ('waiting', 'held', 'moving', 'done', 'failed', 'deferred', 'cancelled')),
+    attempts integer NOT NULL DEFAULT 0,
+    rows bigint NOT NULL DEFAULT 0,
+    bytes bigint NOT NULL DEFAULT 0,
+    started timestamptz,
+    ended timestamptz,
+    note text NOT NULL DEFAULT ''
+);
+CREATE INDEX IF NOT EXISTS moves_of_database ON pgherd.moves (database, state);
+CREATE TABLE IF NOT EXISTS pgherd.holds (
+    move bigint PRIMARY KEY,
+    database text NOT NULL,
+    distribution text NOT NULL,
+    unit jsonb NOT NULL,
+    source text NOT NULL,
+    target text NOT NULL,
+    since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    until timestamptz NOT NULL,
+    gid text
+);
+CREATE TABLE IF NOT EXISTS pgherd.acks (
+    move bigint NOT NULL,
+    proxy text NOT NULL,
+    PRIMARY KEY (move, proxy)
+);
+";
+
 /// A catalog of before there were ranges and lists: all its distributions are by hash, of the types that are configured.
 const UPGRADE: &str = "
 DO $upgrade$ BEGIN
@@ -89,7 +163,7 @@ pub async fn bootstrap(shards: &mut Shards) -> Result<Recorded, Problem> {
     let db = shards.db.clone();
     let catalog = db.config.catalog;
     for shard in 0..db.config.shards.len() {
-        let made = shards.rows(shard, &with_lock(DECISIONS)).await;
+        let made = shards.rows(shard, &with_lock(&format!("{DECISIONS}{FENCES}"))).await;
         if let Err(e) = made {
             if shard == catalog {
                 return Err(e);
@@ -100,7 +174,7 @@ pub async fn bootstrap(shards: &mut Shards) -> Result<Recorded, Problem> {
         }
     }
     let id = format!("{:016x}", rand::random::<u64>());
-    let mut sql = format!("{PLACEMENT}{UPGRADE}{}", super::directory::TABLE);
+    let mut sql = format!("{PLACEMENT}{UPGRADE}{MOVES}{}", super::directory::TABLE);
     sql.push_str(&format!("INSERT INTO pgherd.cluster (id) VALUES ('{id}') ON CONFLICT DO NOTHING;"));
     for distribution in &db.config.distributions {
         sql.push_str(&record(&db.name, &distribution.name, &wished(distribution, &db.config.shards, 1)));
@@ -248,5 +322,5 @@ pub async fn read(shards: &mut Shards) -> Result<Recorded, Problem> {
 
 /// Prepares a shard that was away at the start.
 pub async fn prepare_shard(shards: &mut Shards, shard: usize) -> Result<(), Problem> {
-    shards.rows(shard, &with_lock(DECISIONS)).await.map(drop)
+    shards.rows(shard, &with_lock(&format!("{DECISIONS}{FENCES}"))).await.map(drop)
 }
