@@ -183,8 +183,8 @@ pub async fn bootstrap(shards: &mut Shards) -> Result<Recorded, Problem> {
     read(shards).await
 }
 
-/// Records a distribution, unless it is there.
-fn record(database: &str, distribution: &str, record: &Record) -> String {
+/// The rows of a record.
+pub fn inserts(database: &str, distribution: &str, record: &Record) -> String {
     let (database, distribution) = (literal(database), literal(distribution));
     let optional = |text: &Option<String>| text.as_deref().map_or("NULL".into(), literal);
     let mut inserts = String::new();
@@ -213,6 +213,13 @@ fn record(database: &str, distribution: &str, record: &Record) -> String {
             run.epoch
         ));
     }
+    inserts
+}
+
+/// Records a distribution, unless it is there.
+fn record(database: &str, distribution: &str, record: &Record) -> String {
+    let inserts = inserts(database, distribution, record);
+    let (database, distribution) = (literal(database), literal(distribution));
     // A name of the operator's could hold any tag; a longer one is in none of them.
     let tag = format!("$pgherd{}$", "_".repeat(inserts.len().min(64)));
     let (method, types) = (literal(&record.method), literal(&record.types));
@@ -235,12 +242,37 @@ fn with_lock(sql: &str) -> String {
     )
 }
 
+/// The records of all distributions, by name.
+pub type Records = HashMap<String, Record>;
+
 /// Reads what is recorded.
 pub async fn read(shards: &mut Shards) -> Result<Recorded, Problem> {
     let db = shards.db.clone();
     let catalog = db.config.catalog;
     let cluster = shards.rows(catalog, "SELECT id FROM pgherd.cluster").await?;
     let cluster = cluster.into_iter().flatten().flatten().next().ok_or("the catalog has no cluster id")?;
+    let (records, epoch) = records(shards).await?;
+    let names: Vec<&str> = db.config.shards.iter().map(|shard| shard.name.as_str()).collect();
+    let mut distributions = Vec::new();
+    for configured in &db.config.distributions {
+        let record = records
+            .get(&configured.name)
+            .ok_or_else(|| format!("distribution \"{}\" has no placement", configured.name))?;
+        let (rule, shown) = record.rule(&configured.name, configured, &names)?;
+        distributions.push(Distribution {
+            name: configured.name.clone(),
+            types: configured.types.clone(),
+            rule: Arc::new(rule),
+            shown: shown.into(),
+        });
+    }
+    Ok(Recorded { cluster, epoch, distributions })
+}
+
+/// The records as they stand, and the highest epoch among them.
+pub async fn records(shards: &mut Shards) -> Result<(Records, u64), Problem> {
+    let db = shards.db.clone();
+    let catalog = db.config.catalog;
     let database = literal(&db.name);
     let unreadable = |table: &str| format!("a row of pgherd.{table} cannot be read");
     let mut records: HashMap<String, Record> = HashMap::new();
@@ -303,21 +335,24 @@ pub async fn read(shards: &mut Shards) -> Result<Recorded, Problem> {
             part.values.push(value.clone());
         }
     }
-    let names: Vec<&str> = db.config.shards.iter().map(|shard| shard.name.as_str()).collect();
-    let mut distributions = Vec::new();
-    for configured in &db.config.distributions {
-        let record = records
-            .get(&configured.name)
-            .ok_or_else(|| format!("distribution \"{}\" has no placement", configured.name))?;
-        let (rule, shown) = record.rule(&configured.name, configured, &names)?;
-        distributions.push(Distribution {
-            name: configured.name.clone(),
-            types: configured.types.clone(),
-            rule: Arc::new(rule),
-            shown: shown.into(),
-        });
+    Ok((records, epoch))
+}
+
+/// A pgherd reads the placement once: while rows are being moved it cannot begin to serve.
+///
+/// # Errors
+/// Rows are being moved.
+pub async fn at_rest(shards: &mut Shards) -> Result<(), Problem> {
+    let db = shards.db.clone();
+    let sql = format!(
+        "SELECT state FROM pgherd.rebalances WHERE database = {0} AND state IN ('running', 'paused', 'cancelling')
+         UNION ALL SELECT 'held' FROM pgherd.holds WHERE database = {0} LIMIT 1",
+        literal(&db.name)
+    );
+    match shards.rows(db.config.catalog, &sql).await?.is_empty() {
+        true => Ok(()),
+        false => Err("rows are being moved: see pgherd rebalance status".into()),
     }
-    Ok(Recorded { cluster, epoch, distributions })
 }
 
 /// Prepares a shard that was away at the start.
