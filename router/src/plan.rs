@@ -209,6 +209,8 @@ pub enum Plan {
     CopyFrom(CopyPlan),
     /// Rows are pulled to one shard, which finishes the work.
     Gather(Box<Gather>),
+    /// An INSERT that lacks values of sequences: they are drawn first, then it is planned with them.
+    Draw(Box<Draw>),
     /// COPY ... TO STDOUT of every shard, one after the other.
     CopyTo { shards: Vec<ShardId>, format: CopyFormat, header: bool },
 }
@@ -295,9 +297,76 @@ pub struct Gather {
     /// Where it runs; `None`: on any shard.
     pub scratch: Option<ShardId>,
     pub pulls: Vec<Pull>,
-    /// The statement with temporary tables in the place of sharded ones. Its parameters are the original's.
-    pub sql: String,
+    /// The statement in pieces, between which stand temporary tables in the place of sharded ones. Its parameters are the original's.
+    pub pieces: Vec<String>,
+    /// For each place between two pieces, the pull whose table stands there.
+    pub gaps: Vec<usize>,
     pub explain: Explain,
+    pub answer: Answer,
+}
+
+impl Gather {
+    /// The statement. `tables`: what the names of the temporary tables begin with; see [`Gather::table`].
+    pub fn sql(&self, tables: &str) -> String {
+        let mut sql = self.pieces.first().cloned().unwrap_or_default();
+        for (pull, piece) in self.gaps.iter().zip(self.pieces.iter().skip(1)) {
+            sql.push_str(&Self::table(tables, *pull));
+            sql.push_str(piece);
+        }
+        sql
+    }
+
+    /// The temporary table of a pull, with its schema.
+    pub fn table(tables: &str, pull: usize) -> String {
+        format!("pg_temp.{tables}{}", pull + 1)
+    }
+}
+
+/// What the names of the temporary tables of a gather begin with, where none outlives its statement.
+pub const GATHER_TABLES: &str = "pgherd_g";
+
+/// What a gathered statement answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Answer {
+    #[default]
+    Rows,
+    /// The data of a COPY.
+    Copy,
+    /// A cursor, which reads the temporary tables as long as its transaction lasts.
+    Cursor,
+}
+
+/// An INSERT with gaps for the values of sequences. All sequences are those of the first shard, whoever's rows they number: so a value
+/// is given once in the whole herd, and what SQL says of the sequence (setval, RESTART, its increment) holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draw {
+    /// Each as an SQL expression of type regclass, in the order in which they are drawn from.
+    pub sequences: Vec<String>,
+    /// For each gap, in the order of the text, the sequence that fills it.
+    pub gaps: Vec<usize>,
+    /// One more than there are gaps.
+    pub pieces: Vec<String>,
+    /// Parameters that the statement has.
+    pub params: usize,
+}
+
+impl Draw {
+    /// What the first shard is asked for one of the sequences: a row for each value.
+    pub fn question(&self, sequence: usize) -> String {
+        let count = self.gaps.iter().filter(|gap| **gap == sequence).count();
+        let name = self.sequences.get(sequence).map_or("NULL", String::as_str);
+        format!("SELECT pg_catalog.nextval({name}) FROM pg_catalog.generate_series(1, {count})")
+    }
+
+    /// The whole statement. `values`: of each gap in turn.
+    pub fn sql<S: AsRef<str>>(&self, values: impl Iterator<Item = S>) -> String {
+        let mut sql = self.pieces.first().cloned().unwrap_or_default();
+        for (value, piece) in values.zip(self.pieces.iter().skip(1)) {
+            sql.push_str(value.as_ref());
+            sql.push_str(piece);
+        }
+        sql
+    }
 }
 
 /// Whether it is told what would be done, in lines of text.
@@ -313,8 +382,6 @@ pub enum Explain {
 /// The rows of one table that a gather needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pull {
-    /// The temporary table, without its schema `pg_temp`.
-    pub name: String,
     /// Schema and table, quoted.
     pub table: String,
     /// Quoted, with commas between them. Never empty.
@@ -441,6 +508,11 @@ impl Template {
         params: Params<'_>,
     ) -> Option<(usize, Vec<crate::value::KeyValue<'static>>)> {
         crate::planner::not_known(self, topology, sql, literals, params)
+    }
+
+    /// Why rows of an INSERT of VALUES could not go to several shards, whatever their keys are.
+    pub fn against_several(&self, sql: &str, literals: &[Literal], params: Params<'_>) -> Option<Refusal> {
+        crate::planner::against_several(self, sql, literals, params)
     }
 
     /// Where the statement runs with these values.

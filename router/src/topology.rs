@@ -151,6 +151,15 @@ pub enum Event {
     Truncate,
 }
 
+/// GENERATED ... AS IDENTITY
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Identity {
+    #[default]
+    No,
+    ByDefault,
+    Always,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnFacts {
     pub name: String,
@@ -164,6 +173,10 @@ pub struct ColumnFacts {
     pub not_null: bool,
     /// Its default draws from a sequence (serial, identity, nextval).
     pub from_sequence: bool,
+    /// That sequence on the first shard, schema and name quoted, where its next value and nothing else is the default, and the
+    /// column is a number.
+    pub sequence: Option<String>,
+    pub identity: Identity,
     /// It has a default that is not immutable and not a sequence (now(), random(), gen_random_uuid()).
     pub default_not_immutable: bool,
     /// Generated always as (...) stored.

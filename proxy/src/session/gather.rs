@@ -15,7 +15,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use pgherd_router::ShardId;
-use pgherd_router::plan::{Explain, Gather, Pull, Template};
+use pgherd_router::plan::{Answer, Explain, GATHER_TABLES, Gather, Kind, Pull, Template};
 use pgherd_wire::message::{self, Report};
 
 use super::fan::{Via, format_of};
@@ -61,6 +61,14 @@ impl Session {
         via: Via<'_>,
     ) -> Result<Result<String, Report>, End> {
         let simple = matches!(via, Via::Simple);
+        let mut declared = None;
+        if let Kind::Declare { name, hold } = &template.kind {
+            if self.block.is_none() && !hold {
+                let report = Report::error("25P01", "DECLARE CURSOR can only be used in transaction blocks");
+                return Ok(self.fan_failed(false, report).await);
+            }
+            declared = self.cursors.get(name).copied();
+        }
         if let Some(block) = &self.block
             && !block.of_one_statement
             && block.read_only(&self.settings)
@@ -75,7 +83,11 @@ impl Session {
                 false => Block::new(false, Default::default(), self.settings.clone()),
             });
         }
-        let scratch = gather.scratch.unwrap_or_else(|| self.scratch_shard(gather, own_block));
+        // Where a cursor of that name is, PostgreSQL itself says so.
+        let scratch = gather.scratch.or(declared).unwrap_or_else(|| self.scratch_shard(gather, own_block));
+        if declared.is_some_and(|shard| shard != scratch) {
+            return Ok(self.fan_failed(own_block, declared_elsewhere()).await);
+        }
         let mut shards: Vec<ShardId> =
             gather.pulls.iter().flat_map(|pull| pull.shards.iter().copied()).chain([scratch]).collect();
         shards.sort_unstable();
@@ -96,6 +108,9 @@ impl Session {
         self.purge_broken();
         if let Err(report) = outcome {
             return Ok(self.fan_failed(own_block, report).await);
+        }
+        if let Kind::Declare { name, .. } = &template.kind {
+            self.cursors.insert(name.clone(), scratch);
         }
         for notice in &template.notices {
             let report = Report::warning("01000", notice.as_str());
@@ -147,15 +162,26 @@ impl Session {
             types.extend_from_slice(&prepared.types);
         }
 
+        // A cursor's tables stay: others of its transaction have names of their own.
+        let stays = gather.answer == Answer::Cursor;
+        let tables = if stays {
+            self.pieces += 1;
+            format!("pgherd_{}_g", self.pieces)
+        } else {
+            GATHER_TABLES.to_owned()
+        };
+
         // 1. PostgreSQL reads the statement as it is; then the tables are made.
         self.begin_unit(at);
         let link = &mut self.links[at];
         message::parse(&mut link.out, b"", text.as_bytes(), &bound.types);
         message::describe(&mut link.out, b'S', b"");
-        for pull in &gather.pulls {
+        for (number, pull) in gather.pulls.iter().enumerate() {
             let sql = format!(
-                "CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA",
-                pull.name, pull.columns, pull.table
+                "CREATE TEMPORARY TABLE {tables}{} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA",
+                number + 1,
+                pull.columns,
+                pull.table
             );
             run(&mut link.out, &sql, &[], &[], &[], 0);
         }
@@ -174,14 +200,15 @@ impl Session {
 
         // 2. The rows that are on the scratch server already.
         let pulls: &[Pull] = if gather.explain == Explain::Plan { &[] } else { &gather.pulls };
-        let here: Vec<&Pull> = pulls.iter().filter(|pull| pull.shards.contains(&scratch)).collect();
+        let here: Vec<(usize, &Pull)> =
+            pulls.iter().enumerate().filter(|(_, pull)| pull.shards.contains(&scratch)).collect();
         let mut rows = 0;
         if !here.is_empty() {
             self.begin_unit(at);
-            for pull in here {
+            for (number, pull) in here {
                 let sql = format!(
-                    "INSERT INTO pg_temp.{} ({}) {} LIMIT {}",
-                    pull.name,
+                    "INSERT INTO {} ({}) {} LIMIT {}",
+                    Gather::table(&tables, number),
                     pull.columns,
                     pull.select(),
                     limits.rows_max.saturating_add(1)
@@ -202,7 +229,7 @@ impl Session {
 
         // 3. Those of the other shards, table after table, from all shards at once.
         let mut bytes = 0;
-        for pull in pulls {
+        for (number, pull) in pulls.iter().enumerate() {
             let mut sources = Vec::new();
             for shard in pull.shards.iter().filter(|shard| **shard != scratch) {
                 match self.links.iter().position(|l| l.shard == *shard) {
@@ -232,7 +259,9 @@ impl Session {
                 .detail("extra_float_digits is set below 1, so that the shards round what they answer.")
                 .hint("RESET extra_float_digits.")));
             }
-            if let Err(report) = self.pull(pull, &bound, at, &sources, &mut rows, &mut bytes).await? {
+            let into = Gather::table(&tables, number);
+            if let Err(report) = self.pull(pull, &into, &bound, (at, &sources), &mut rows, &mut bytes).await?
+            {
                 return Ok(Err(report));
             }
         }
@@ -241,9 +270,10 @@ impl Session {
         let keys: Vec<String> = gather
             .pulls
             .iter()
-            .filter_map(|pull| {
+            .enumerate()
+            .filter_map(|(number, pull)| {
                 let key = pull.primary_key.as_ref()?;
-                Some(format!("ALTER TABLE pg_temp.{} ADD PRIMARY KEY ({key})", pull.name))
+                Some(format!("ALTER TABLE {} ADD PRIMARY KEY ({key})", Gather::table(&tables, number)))
             })
             .collect();
         if !keys.is_empty() {
@@ -256,7 +286,7 @@ impl Session {
 
         // 5. The statement itself. Its columns are described as the real tables' are.
         let describe = match via {
-            Via::Simple => true,
+            Via::Simple => gather.answer == Answer::Rows,
             Via::Extended { describe, .. } => *describe,
         };
         if describe {
@@ -277,12 +307,17 @@ impl Session {
                 self.client.say(|o| message::data_row(o, &[Some(line.into_bytes())]));
             }
         }
+        let sql = gather.sql(&tables);
         match via {
-            Via::Simple => self.links[at].send_unit(&gather.sql, Unit::Rows { describe: false }),
+            _ if gather.answer == Answer::Copy => {
+                // It has no parameters.
+                self.links[at].send_unit(&sql, Unit::CopyOut { first: true, header: false, binary: false });
+            }
+            Via::Simple => self.links[at].send_unit(&sql, Unit::Rows { describe: false }),
             Via::Extended { prepared, tail, .. } => {
                 self.begin_unit(at);
                 let link = &mut self.links[at];
-                message::parse(&mut link.out, b"", gather.sql.as_bytes(), &prepared.types);
+                message::parse(&mut link.out, b"", sql.as_bytes(), &prepared.types);
                 message::frame(&mut link.out, b'B', |o| {
                     o.extend_from_slice(b"\0\0");
                     o.extend_from_slice(tail);
@@ -297,10 +332,14 @@ impl Session {
             Err(report) => return Ok(Err(report)),
         };
 
+        if gather.answer == Answer::Copy {
+            self.client.push(message::COPY_DONE);
+        }
+
         // 6. In a transaction that goes on, nothing is left of it.
-        if !ends {
+        if !ends && !stays {
             let names: Vec<String> =
-                gather.pulls.iter().map(|pull| format!("pg_temp.{}", pull.name)).collect();
+                (0..gather.pulls.len()).map(|number| Gather::table(&tables, number)).collect();
             self.links[at].send_unit(&format!("DROP TABLE {}", names.join(", ")), Unit::Quiet);
             self.run_units(&[at]).await;
             if let Err(report) = self.unit_result(at) {
@@ -313,9 +352,10 @@ impl Session {
     /// What stands before the plan of the server that finishes the work.
     fn explained(&self, gather: &Gather, scratch: ShardId) -> Vec<String> {
         let mut lines = vec![format!("pgherd gathers on shard {}", self.db.shard_name(scratch))];
-        for pull in &gather.pulls {
+        for (number, pull) in gather.pulls.iter().enumerate() {
             let shards: Vec<&str> = pull.shards.iter().map(|shard| self.db.shard_name(*shard)).collect();
-            lines.push(format!("  {} from {}: {}", pull.name, shards.join(", "), pull.select()));
+            let table = format!("{GATHER_TABLES}{}", number + 1);
+            lines.push(format!("  {table} from {}: {}", shards.join(", "), pull.select()));
         }
         lines
     }
@@ -324,14 +364,14 @@ impl Session {
     async fn pull(
         &mut self,
         pull: &Pull,
+        into: &str,
         bound: &Bound<'_>,
-        at: usize,
-        sources: &[usize],
+        (at, sources): (usize, &[usize]),
         rows: &mut u64,
         bytes: &mut u64,
     ) -> Result<Result<(), Report>, End> {
         let format = if pull.binary { "binary" } else { "text" };
-        let copy = format!("COPY pg_temp.{} ({}) FROM STDIN (FORMAT {format})", pull.name, pull.columns);
+        let copy = format!("COPY {into} ({}) FROM STDIN (FORMAT {format})", pull.columns);
         self.links[at].send_unit(&copy, Unit::Quiet);
         if pull.binary {
             // Behind the Query that begins the COPY: if that fails, the server ignores it.
@@ -442,13 +482,13 @@ impl Session {
         Ok(Err(report.unwrap_or_else(|| Report::error("XX000", "a gather ended without a reason"))))
     }
 
-    fn begin_unit(&mut self, index: usize) {
+    pub(super) fn begin_unit(&mut self, index: usize) {
         let link = &mut self.links[index];
         link.captured.begin();
         link.server.state.unnamed = None;
     }
 
-    fn end_unit(&mut self, index: usize, unit: Unit) {
+    pub(super) fn end_unit(&mut self, index: usize, unit: Unit) {
         let link = &mut self.links[index];
         link.out.extend_from_slice(message::SYNC);
         link.expects.push_back(Expect::Unit(unit));
@@ -471,7 +511,14 @@ impl<'a> Bound<'a> {
 }
 
 /// One statement of a unit, up to and with Execute.
-fn run(out: &mut Vec<u8>, sql: &str, types: &[u32], formats: &[u16], values: &[Option<&[u8]>], results: u16) {
+pub(super) fn run(
+    out: &mut Vec<u8>,
+    sql: &str,
+    types: &[u32],
+    formats: &[u16],
+    values: &[Option<&[u8]>],
+    results: u16,
+) {
     message::parse(out, b"", sql.as_bytes(), types);
     message::bind(out, b"", b"", formats, values, &[results]);
     message::execute(out, b"", 0);
@@ -530,6 +577,12 @@ fn too_many_bytes(max: u64) -> Report {
             "It would be pulled to one server, which finishes the statement; gather.bytes_max is {max} bytes."
         ))
         .hint("Restrict the statement by conditions on its tables, or raise gather.bytes_max in pgherd's configuration.")
+}
+
+fn declared_elsewhere() -> Report {
+    Report::error("0A000", "cannot declare the cursor over several shards")
+        .detail("A cursor of that name was declared on another shard in this transaction.")
+        .hint("Give it another name.")
 }
 
 fn in_read_only() -> Report {

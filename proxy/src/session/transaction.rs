@@ -54,6 +54,8 @@ pub struct Block {
     pub of_one_statement: bool,
     /// Temporary tables were used there: that shard cannot prepare, so it has to decide.
     pub scratch: Option<pgherd_router::ShardId>,
+    /// pgherd has drawn from sequences of the first shard in it: what `currval` says there is the client's.
+    pub drew: bool,
 }
 
 enum Prologue {
@@ -87,6 +89,7 @@ impl Block {
             committing: false,
             of_one_statement: false,
             scratch: None,
+            drew: false,
         }
     }
 

@@ -13,7 +13,8 @@ use super::schema;
 use super::shape::{Shape, shape};
 use crate::lexer::{Token, TokenKind, string_value};
 use crate::plan::{
-    Begin, ConfigText, Explain, Isolation, Kind, Literal, LiteralKind, SessionEffect, SetStatement, Template,
+    Answer, Begin, ConfigText, Explain, Isolation, Kind, Literal, LiteralKind, SessionEffect, SetStatement,
+    Template,
 };
 use crate::refusal::Refusal;
 use crate::topology::{ShardId, Topology};
@@ -905,9 +906,12 @@ fn declare(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>) -> Opt
     }
     if !is_plain(topology) {
         draft.route = match inner(topology, tokens, reader.rest()) {
-            Ok(shape) => {
-                Route::Alone { inner: Box::new(shape.route), what: "a cursor", explain: Explain::No }
-            }
+            Ok(shape) => Route::Answered {
+                inner: Box::new(shape.route),
+                what: "a cursor",
+                answer: Answer::Cursor,
+                format: None,
+            },
             Err(refusal) => Route::Refuse(refusal),
         };
     }

@@ -15,7 +15,7 @@ use pgherd_router::lexer::{self, TokenKind};
 use pgherd_router::plan::{LiteralKind, Params, Statement};
 use pgherd_router::rule::Rule;
 use pgherd_router::topology::{
-    ColumnFacts, Distribution, Facts, Placement, SLOTS, ShardId, Table, TableFacts, Topology,
+    ColumnFacts, Distribution, Facts, Identity, Placement, SLOTS, ShardId, Table, TableFacts, Topology,
 };
 
 pub fn herd() -> Topology {
@@ -88,6 +88,9 @@ pub fn herd() -> Topology {
     add("currencies", Placement::Reference, &["code text", "rate numeric"]);
     add("settings", Placement::Single(ShardId(2)), &[]);
     add("future", sharded(0, &["id"]), &[]);
+    add("tickets", sharded(0, &["id"]), &["id bigint serial", "title text", "total numeric"]);
+    add("parcels", sharded(0, &["id"]), &["id bigint always", "number integer identity", "body text"]);
+    add("colors", Placement::Reference, &["code integer serial", "name text"]);
     topology.facts.derived_relations = HashSet::from(["order_totals".to_owned()]);
     topology.facts.user_functions = HashSet::from(["refund".to_owned(), "paid".to_owned()]);
     topology.facts.immutable_functions = HashSet::from(["abs".to_owned(), "vat".to_owned()]);
@@ -122,7 +125,14 @@ fn column(text: &str) -> ColumnFacts {
         type_name: words[1].into(),
         type_modifier,
         not_null: false,
-        from_sequence: words.get(2) == Some(&"serial"),
+        from_sequence: matches!(words.get(2), Some(&("serial" | "identity" | "always"))),
+        sequence: matches!(words.get(2), Some(&("serial" | "identity" | "always")))
+            .then(|| format!("\"public\".\"{}_seq\"", words[0])),
+        identity: match words.get(2) {
+            Some(&"identity") => Identity::ByDefault,
+            Some(&"always") => Identity::Always,
+            _ => Identity::No,
+        },
         default_not_immutable: words.get(2) == Some(&"now"),
         generated: false,
         nondeterministic_collation: words[1] == "odd",
