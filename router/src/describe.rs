@@ -56,9 +56,9 @@ pub fn describe(plan: &Plan, topology: &Topology) -> String {
             }
         },
         Plan::Draw(draw) => {
-            let sequences = draw.sequences.join(", ");
+            let sources: Vec<&str> = draw.sources.iter().map(|source| source.sql.as_str()).collect();
             let gaps = draw.gaps.iter().map(|gap| format!("<{}>", gap + 1));
-            format!("draw from {sequences}, then\n  {}", draw.sql(gaps))
+            format!("draw {}, then\n  {}", sources.join(", "), draw.sql(gaps))
         }
         Plan::CopyTo { shards, format: form, header } => {
             let header = if *header { ", one header" } else { "" };

@@ -209,7 +209,7 @@ pub enum Plan {
     CopyFrom(CopyPlan),
     /// Rows are pulled to one shard, which finishes the work.
     Gather(Box<Gather>),
-    /// An INSERT that lacks values of sequences: they are drawn first, then it is planned with them.
+    /// It lacks values that only one server may give: they are drawn first, then it is planned with them.
     Draw(Box<Draw>),
     /// COPY ... TO STDOUT of every shard, one after the other.
     CopyTo { shards: Vec<ShardId>, format: CopyFormat, header: bool },
@@ -336,13 +336,13 @@ pub enum Answer {
     Cursor,
 }
 
-/// An INSERT with gaps for the values of sequences. All sequences are those of the first shard, whoever's rows they number: so a value
-/// is given once in the whole herd, and what SQL says of the sequence (setval, RESTART, its increment) holds.
+/// A statement with gaps for values that the first shard gives: of sequences (whoever's rows they number, so that a value is given once
+/// in the whole herd, and what SQL says of the sequence holds), of defaults and moments that would be others on each shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draw {
-    /// Each as an SQL expression of type regclass, in the order in which they are drawn from.
-    pub sequences: Vec<String>,
-    /// For each gap, in the order of the text, the sequence that fills it.
+    /// In the order in which they are drawn from.
+    pub sources: Vec<Source>,
+    /// For each gap, in the order of the text, the source that fills it.
     pub gaps: Vec<usize>,
     /// One more than there are gaps.
     pub pieces: Vec<String>,
@@ -350,12 +350,55 @@ pub struct Draw {
     pub params: usize,
 }
 
+/// What values are drawn from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// An SQL expression.
+    pub sql: String,
+    /// Each gap has a value of its own; otherwise all have the same one.
+    pub each: bool,
+    /// Type OID of a parameter that carries a value.
+    pub oid: u32,
+    pub written: Written,
+}
+
+/// How a value is written as a constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    Number,
+    /// A string, which becomes what it is put into.
+    Text,
+    /// A string behind the name of its type.
+    Typed(&'static str),
+}
+
+impl Source {
+    /// A value as a constant. `None`: NULL.
+    pub fn constant(&self, value: Option<&str>) -> String {
+        let Some(value) = value else { return "NULL".to_owned() };
+        let string = || format!("'{}'", value.replace('\'', "''"));
+        match self.written {
+            Written::Number => value.to_owned(),
+            Written::Text => string(),
+            Written::Typed(ty) => format!("{ty} {}", string()),
+        }
+    }
+}
+
 impl Draw {
-    /// What the first shard is asked for one of the sequences: a row for each value.
-    pub fn question(&self, sequence: usize) -> String {
-        let count = self.gaps.iter().filter(|gap| **gap == sequence).count();
-        let name = self.sequences.get(sequence).map_or("NULL", String::as_str);
-        format!("SELECT pg_catalog.nextval({name}) FROM pg_catalog.generate_series(1, {count})")
+    /// How many values a source gives.
+    pub fn count(&self, source: usize) -> usize {
+        match self.sources.get(source) {
+            Some(Source { each: true, .. }) => self.gaps.iter().filter(|gap| **gap == source).count(),
+            _ => 1,
+        }
+    }
+
+    /// What the first shard is asked for one of the sources: a row for each value.
+    pub fn question(&self, source: usize) -> String {
+        let sql = self.sources.get(source).map_or("NULL", |source| source.sql.as_str());
+        let count = self.count(source);
+        format!("SELECT CAST({sql} AS pg_catalog.text) FROM pg_catalog.generate_series(1, {count})")
     }
 
     /// The whole statement. `values`: of each gap in turn.

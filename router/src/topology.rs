@@ -179,6 +179,8 @@ pub struct ColumnFacts {
     pub identity: Identity,
     /// It has a default that is not immutable and not a sequence (now(), random(), gen_random_uuid()).
     pub default_not_immutable: bool,
+    /// That default as SQL, where it is made of nothing but PostgreSQL's own functions, and a text of its value says all of it.
+    pub default: Option<String>,
     /// Generated always as (...) stored.
     pub generated: bool,
     /// A collation under which equal does not mean the same bytes.

@@ -42,6 +42,7 @@ fn column(name: &str, type_oid: u32, c_collation: bool) -> ColumnFacts {
         sequence: None,
         identity: Identity::No,
         default_not_immutable: false,
+        default: None,
         generated: false,
         nondeterministic_collation: false,
         c_collation,

@@ -220,7 +220,7 @@ fn an_update_or_delete_by_key_goes_to_its_shard_and_others_to_all() {
                 "UPDATE orders SET total = extract(epoch FROM now()) WHERE customer_id = 2 RETURNING now()",
                 "one shard: s2",
             ),
-            ("now() everywhere", "UPDATE customers SET since = now()", "refused"),
+            ("now() everywhere", "UPDATE customers SET since = now()", "draw pg_catalog.now(), then..."),
             ("a default that differs", "UPDATE customers SET since = DEFAULT", "refused"),
             (
                 "a default that differs, in a row",
@@ -414,18 +414,18 @@ fn an_insert_is_split_by_row() {
             (
                 "CURRENT_TIMESTAMP",
                 "INSERT INTO customers (id, since) VALUES (2, CURRENT_TIMESTAMP), (8, CURRENT_TIMESTAMP)",
-                "refused",
+                "draw CURRENT_TIMESTAMP, then...",
             ),
             ("'now'", "INSERT INTO customers (id, since) VALUES (2, 'now'), (8, 'now')", "refused"),
             (
                 "a default that differs",
                 "INSERT INTO customers (id, name) VALUES (2, 'a'), (8, 'b')",
-                "refused",
+                "draw CAST(now()...",
             ),
             (
                 "a default that differs, said",
                 "INSERT INTO customers (id, since) VALUES (2, DEFAULT), (8, 'x')",
-                "refused",
+                "draw CAST(now()...",
             ),
             (
                 "a default that differs, on one shard",
@@ -447,9 +447,17 @@ fn an_insert_is_split_by_row() {
                 "INSERT INTO orders (customer_id) VALUES (2) ON CONFLICT DO NOTHING RETURNING id",
                 "one shard: s2",
             ),
-            ("a sequence", "INSERT INTO events (customer_id, body) VALUES (2, 'x')", "draw from..."),
-            ("a sequence, said", "INSERT INTO events VALUES (DEFAULT, 2, 'x')", "draw from..."),
-            ("a sequence, called", "INSERT INTO events VALUES (nextval('s'), 2, 'x')", "draw from..."),
+            (
+                "a sequence",
+                "INSERT INTO events (customer_id, body) VALUES (2, 'x')",
+                "draw pg_catalog.nextval...",
+            ),
+            ("a sequence, said", "INSERT INTO events VALUES (DEFAULT, 2, 'x')", "draw pg_catalog.nextval..."),
+            (
+                "a sequence, called",
+                "INSERT INTO events VALUES (nextval('s'), 2, 'x')",
+                "draw pg_catalog.nextval...",
+            ),
             ("a value instead", "INSERT INTO events VALUES (7, 2, 'x')", "one shard: s2"),
             (
                 "ON CONFLICT by key",
@@ -595,9 +603,9 @@ fn an_insert_is_split_by_row() {
 
 #[test]
 fn columns_of_sequences_are_drawn_first_and_put_into_the_text() {
-    let id = r#"draw from '"public"."id_seq"'::pg_catalog.regclass, then"#;
+    let id = r#"draw pg_catalog.nextval('"public"."id_seq"'::pg_catalog.regclass), then"#;
     let drawn = |text: &str| format!("{id}\n  {text}");
-    let both = r#"draw from '"public"."id_seq"'::pg_catalog.regclass, '"public"."number_seq"'::pg_catalog.regclass, then"#;
+    let both = r#"draw pg_catalog.nextval('"public"."id_seq"'::pg_catalog.regclass), pg_catalog.nextval('"public"."number_seq"'::pg_catalog.regclass), then"#;
     let cases: Vec<(&str, &str, String)> = vec![
         (
             "the key is left out",
@@ -637,7 +645,7 @@ fn columns_of_sequences_are_drawn_first_and_put_into_the_text() {
         (
             "fewer values than columns",
             "INSERT INTO parcels VALUES (7)",
-            r#"draw from '"public"."number_seq"'::pg_catalog.regclass, then
+            r#"draw pg_catalog.nextval('"public"."number_seq"'::pg_catalog.regclass), then
   INSERT INTO parcels ("id", "number") VALUES (7, <1>)"#
                 .to_owned(),
         ),
@@ -664,13 +672,13 @@ fn columns_of_sequences_are_drawn_first_and_put_into_the_text() {
         (
             "nextval by hand",
             "INSERT INTO tickets (id, title) VALUES (nextval('a'), 'x'), (pg_catalog.nextval('a'::regclass), 'y')",
-            "draw from 'a'::pg_catalog.regclass, then\n  INSERT INTO tickets (id, title) VALUES (<1>, 'x'), (<1>, 'y')".to_owned(),
+            "draw pg_catalog.nextval('a'::pg_catalog.regclass), then\n  INSERT INTO tickets (id, title) VALUES (<1>, 'x'), (<1>, 'y')".to_owned(),
         ),
         ("nextval of a parameter", "INSERT INTO tickets (id) VALUES (nextval($1))", "refused".to_owned()),
         ("nextval in an expression", "INSERT INTO tickets (id) VALUES (nextval('a') + 1)", "refused".to_owned()),
         ("nextval and DEFAULT", "INSERT INTO tickets (id) VALUES (nextval('a')), (DEFAULT)", "refused".to_owned()),
         ("twice in a row", "INSERT INTO tickets (id, total) VALUES (nextval('a'), nextval('a'))", "refused".to_owned()),
-        ("a copied table", "INSERT INTO colors (name) VALUES ('red')", "draw from '\"public\".\"code_seq\"'::pg_catalog.regclass, then\n  INSERT INTO colors (name, \"code\") VALUES ('red', <1>)".to_owned()),
+        ("a copied table", "INSERT INTO colors (name) VALUES ('red')", "draw pg_catalog.nextval('\"public\".\"code_seq\"'::pg_catalog.regclass), then\n  INSERT INTO colors (name, \"code\") VALUES ('red', <1>)".to_owned()),
         ("nothing is left out", "INSERT INTO tickets (id, title) VALUES (2, 'a')", "one shard: s2".to_owned()),
         ("uneven rows", "INSERT INTO tickets (title) VALUES ('a'), ('a', 1)", "refused".to_owned()),
         ("EXPLAIN", "EXPLAIN INSERT INTO tickets (title) VALUES ('a')", "refused".to_owned()),
@@ -685,6 +693,74 @@ fn columns_of_sequences_are_drawn_first_and_put_into_the_text() {
     ];
     let cases: Vec<(&str, &str, &str)> =
         cases.iter().map(|(why, sql, plan)| (*why, *sql, plan.as_str())).collect();
+    check(&herd(), &cases);
+}
+
+#[test]
+fn defaults_and_moments_that_would_differ_are_drawn_once() {
+    let cases: Vec<(&str, &str, &str)> = vec![
+        (
+            "a key by default",
+            "INSERT INTO devices (label) VALUES ('a')",
+            "draw CAST(gen_random_uuid() AS pg_catalog.uuid), then\n  INSERT INTO devices (label, \"id\") VALUES ('a', <1>)",
+        ),
+        (
+            "only defaults",
+            "INSERT INTO devices DEFAULT VALUES",
+            "draw CAST(gen_random_uuid() AS pg_catalog.uuid), then\n  INSERT INTO devices (\"id\") VALUES (<1>)",
+        ),
+        ("one row", "INSERT INTO customers (id, name) VALUES (2, 'a')", "one shard: s2"),
+        ("rows of one shard", "INSERT INTO customers (id, name) VALUES (1, 'a'), (4, 'b')", "one shard: s0"),
+        (
+            "rows of several",
+            "INSERT INTO customers (id, name) VALUES (1, 'a'), (2, 'b')",
+            "draw CAST(now() AS pg_catalog.timestamptz), then\n  \
+             INSERT INTO customers (id, name, \"since\") VALUES (1, 'a', <1>), (2, 'b', <1>)",
+        ),
+        (
+            "some by default, some at the moment",
+            "INSERT INTO customers (id, since) VALUES (1, DEFAULT), (2, now())",
+            "draw CAST(now() AS pg_catalog.timestamptz), pg_catalog.now(), then\n  \
+             INSERT INTO customers (id, since) VALUES (1, <1>), (2, <2>)",
+        ),
+        ("nobody knows the default", "INSERT INTO probes (id) VALUES (1), (2)", "refused"),
+        ("nobody knows it, on one shard", "INSERT INTO probes (id) VALUES (1), (4)", "one shard: s0"),
+        (
+            "a copied table's default",
+            "INSERT INTO countries (code, name) VALUES ('DE', 'x')",
+            "draw CAST(now() AS pg_catalog.timestamptz), then\n  \
+             INSERT INTO countries (code, name, \"added\") VALUES ('DE', 'x', <1>)",
+        ),
+        (
+            "a copied table's moment",
+            "UPDATE countries SET added = now() WHERE code = 'DE'",
+            "draw pg_catalog.now(), then\n  UPDATE countries SET added = <1> WHERE code = 'DE'",
+        ),
+        (
+            "a condition",
+            "DELETE FROM customers WHERE since < now() - interval '1 day' AND since < pg_catalog.now()",
+            "draw pg_catalog.now(), then\n  DELETE FROM customers WHERE since < <1> - interval '1 day' AND since < <1>",
+        ),
+        ("a condition on one shard", "DELETE FROM customers WHERE id = 2 AND since < now()", "one shard: s2"),
+        (
+            "a count",
+            "SELECT count(*) FROM customers WHERE since > CURRENT_DATE OR since > localtimestamp",
+            "draw CURRENT_DATE, LOCALTIMESTAMP, then\n  SELECT count(*) FROM customers WHERE since > <1> OR since > <2>",
+        ),
+        (
+            "of a join, and of an aggregate",
+            "SELECT c.name, count(*) FILTER (WHERE c.since < now()) FROM customers c JOIN orders o ON o.id = c.id GROUP BY c.name",
+            "draw pg_catalog.now(), then...",
+        ),
+        ("in the answer", "SELECT id, now() FROM customers WHERE since < now()", "gather on s0..."),
+        ("in a query inside", "SELECT id FROM customers WHERE since < (SELECT now())", "gather on s0..."),
+        ("by a name of its own", "SELECT id FROM customers WHERE since < x.now()", "not combined"),
+        ("with a precision", "UPDATE customers SET since = current_timestamp(0)", "refused"),
+        ("another clock", "UPDATE customers SET since = clock_timestamp()", "refused"),
+        ("RETURNING it", "UPDATE customers SET since = now() RETURNING now()", "refused"),
+        ("what is refused anyway", "UPDATE customers SET id = 1 WHERE since < now()", "refused"),
+        ("a quoted column", "SELECT id FROM customers WHERE \"now\" = 1", "each of s0, s1, s2, s3: union"),
+    ];
     check(&herd(), &cases);
 }
 
@@ -759,9 +835,17 @@ fn reference_tables_are_written_the_same_everywhere_or_not_at_all() {
                 "INSERT INTO countries (code, name, added) VALUES ('DE', 'x', '2020-01-01')",
                 same,
             ),
-            ("a default that differs", "INSERT INTO countries (code, name) VALUES ('DE', 'x')", "refused"),
-            ("a default that differs, said", "INSERT INTO countries VALUES ('DE', 'x', DEFAULT)", "refused"),
-            ("now()", "INSERT INTO countries VALUES ('DE', 'x', now())", "refused"),
+            (
+                "a default that differs",
+                "INSERT INTO countries (code, name) VALUES ('DE', 'x')",
+                "draw CAST(now()...",
+            ),
+            (
+                "a default that differs, said",
+                "INSERT INTO countries VALUES ('DE', 'x', DEFAULT)",
+                "draw CAST(now()...",
+            ),
+            ("now()", "INSERT INTO countries VALUES ('DE', 'x', now())", "draw pg_catalog.now(), then..."),
             ("'now'", "INSERT INTO countries VALUES ('DE', 'x', 'now')", "refused"),
             ("random()", "UPDATE currencies SET rate = random()", "refused"),
             ("update", "UPDATE currencies SET rate = rate * 2 WHERE code = 'EUR' RETURNING rate", same),
@@ -1101,7 +1185,11 @@ fn copy_is_split_by_row_and_reads_its_options() {
              then COPY (SELECT id FROM pg_temp.pgherd_g1 AS \"orders\" WHERE paid ORDER BY id) TO STDOUT WITH (DELIMITER '|')",
         ),
         ("out of a count", "COPY (SELECT count(*) FROM orders) TO STDOUT", "gather on any shard..."),
-        ("out of a query, unknown option", "COPY (SELECT * FROM orders) TO STDOUT (NOSUCH)", "refused"),
+        (
+            "out of a query, unknown option",
+            "COPY (SELECT * FROM orders) TO STDOUT (NOSUCH)",
+            "gather on any shard...",
+        ),
         ("out of a query to a file", "COPY (SELECT * FROM orders) TO '/tmp/x'", "refused"),
         (
             "out of a query in order to a file",

@@ -68,7 +68,12 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
                 COALESCE(l.collnamespace = 'pg_catalog'::pg_catalog.regnamespace AND l.collname IN ('C', 'POSIX')
                          OR l.collname = 'default' AND own.datcollate IN ('C', 'POSIX')
                             AND COALESCE(pg_catalog.to_jsonb(own) ->> 'datlocprovider', 'c') = 'c', false),
-                a.attidentity, drawn.name
+                a.attidentity, drawn.name,
+                CASE WHEN a.attgenerated = '' AND a.atttypmod = -1 AND t.typtype = 'b'
+                       AND t.oid IN (16, 20, 21, 23, 25, 1043, 1082, 1114, 1184, 1700, 2950, 3802)
+                       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d3
+                                       WHERE d3.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d3.objid = d.oid AND d3.refobjid <> a.attrelid)
+                     THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END
          FROM found f JOIN pg_catalog.pg_attribute a ON a.attrelid = f.oid AND a.attnum > 0 AND NOT a.attisdropped
          JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
          JOIN pg_catalog.pg_database own ON own.datname = pg_catalog.current_database()
@@ -117,6 +122,7 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
                 _ => Identity::No,
             },
             default_not_immutable: flag(2),
+            default: flags.get(8).cloned().flatten(),
             generated: flag(3),
             nondeterministic_collation: flag(4),
             c_collation: flag(5),

@@ -1,4 +1,4 @@
-//! An INSERT that lacks values of sequences: they are drawn on the first shard, then it runs like any other.
+//! A statement that lacks values of sequences, defaults or moments: they are drawn on the first shard, then it runs like any other.
 //!
 //! Invariants:
 //! - A sequence is the first shard's, whoever's rows it numbers: nowhere else is a value drawn for a row of a sharded or reference
@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use pgherd_router::ShardId;
-use pgherd_router::plan::{Draw, Params, Plan, Statement};
+use pgherd_router::plan::{Draw, Params, Plan, Statement, Written};
 use pgherd_wire::message::{self, Report};
 
 use super::fan::{Via, format_of};
@@ -22,9 +22,6 @@ use super::statements::Prepared;
 use super::{End, LinkError, Session};
 
 const FIRST: ShardId = ShardId(0);
-
-/// int8, which is what nextval returns.
-const INT8: u32 = 20;
 
 /// Bind counts parameters in 16 bits.
 const PARAMS_MAX: usize = u16::MAX as usize;
@@ -60,7 +57,7 @@ impl Session {
 
     async fn draw_simple(&mut self, text: &str, draw: &Draw) -> Result<Result<String, Report>, End> {
         // Planned with numbers that stand for others: what is refused whatever they are.
-        let example = draw.sql(draw.gaps.iter().map(|_| "1"));
+        let example = draw.sql(draw.gaps.iter().map(|gap| draw.sources[*gap].constant(Some("1"))));
         let topology = self.topology();
         if let [statement] = &self.analyze(&topology, &example)[..]
             && let Some(report) = refusal(&topology, statement, &example, Params::default())
@@ -71,7 +68,8 @@ impl Session {
             Ok(values) => values,
             Err(report) => return Ok(Err(report)),
         };
-        let sql = draw.sql(values.iter());
+        let constants = draw.gaps.iter().zip(&values);
+        let sql = draw.sql(constants.map(|(gap, value)| draw.sources[*gap].constant(value.as_deref())));
         let statements = self.analyze(&topology, &sql);
         let [statement] = &statements[..] else { return Ok(Err(malformed())) };
         match self.plan(&topology, statement, &sql, Params::default()).await {
@@ -109,7 +107,7 @@ impl Session {
             Err(report) => return Ok(Err(report)),
         };
         values.truncate(own);
-        values.extend(drawn.iter().map(|value| Some(value.as_bytes())));
+        values.extend(drawn.iter().map(|value| value.as_deref().map(str::as_bytes)));
         let params = Params { values: &values, formats: &formats, types: &prepared.types };
         let plan = match self.plan(&topology, statement, &prepared.sql, params).await {
             Ok(Plan::Draw(_)) => return Ok(Err(twice())),
@@ -138,14 +136,14 @@ impl Session {
             return Err(Report::error("08P01", why));
         }
         if own + draw.gaps.len() > PARAMS_MAX {
-            return Err(Report::error("54000", "too many values are to be drawn from sequences")
+            return Err(Report::error("54000", "too many values are to be drawn on the first shard")
                 .detail(format!("They are parameters of the statement, which has at most {PARAMS_MAX}.")));
         }
         let mut types = prepared.types.to_vec();
         types.resize(own, 0);
         let mut formats: Vec<u16> = (0..own).map(|n| format_of(&formats, n)).collect();
-        for _ in &draw.gaps {
-            types.push(INT8);
+        for gap in &draw.gaps {
+            types.push(draw.sources[*gap].oid);
             formats.push(0);
             values.push(Some(b"1"));
         }
@@ -155,7 +153,22 @@ impl Session {
     }
 
     /// For each gap of the statement, its value. `text`: a statement that PostgreSQL has to understand first.
-    async fn drawn(&mut self, draw: &Draw, text: Option<&str>) -> Result<Result<Vec<String>, Report>, End> {
+    async fn drawn(
+        &mut self,
+        draw: &Draw,
+        text: Option<&str>,
+    ) -> Result<Result<Vec<Option<String>>, Report>, End> {
+        if draw.sources.iter().any(|source| source.written != Written::Number)
+            && self.client.parameter("DateStyle").is_some_and(|style| !style.starts_with("ISO"))
+        {
+            // The name of a time zone in it may be read as another one.
+            return Ok(Err(Report::error(
+                "0A000",
+                "cannot give several shards one moment in this DateStyle",
+            )
+            .detail("A value is drawn on the first shard, and goes to the others as a text.")
+            .hint("SET datestyle = 'ISO'.")));
+        }
         match self.join_all(&[FIRST]).await {
             Ok(()) => {}
             Err(LinkError::Refused(report)) => return Ok(Err(report)),
@@ -168,8 +181,8 @@ impl Session {
         if let Some(text) = text {
             message::parse(&mut self.links[at].out, b"", text.as_bytes(), &[]);
         }
-        for sequence in 0..draw.sequences.len() {
-            run(&mut self.links[at].out, &draw.question(sequence), &[], &[], &[], 0);
+        for source in 0..draw.sources.len() {
+            run(&mut self.links[at].out, &draw.question(source), &[], &[], &[], 0);
         }
         self.end_unit(at, Unit::Collect);
         self.run_units_watched(&[at]).await?;
@@ -182,26 +195,29 @@ impl Session {
         if let Some(block) = &mut self.block {
             block.drew = true;
         }
-        let mut answers: VecDeque<String> = VecDeque::with_capacity(rows.len());
+        let mut answers: VecDeque<Option<String>> = VecDeque::with_capacity(rows.len());
         for row in rows {
             let mut columns = Vec::new();
             if message::read_data_row(&row, &mut columns).is_err() {
                 return Ok(Err(malformed()));
             }
-            let value = columns.first().copied().flatten().unwrap_or_default();
-            answers.push_back(String::from_utf8_lossy(value).into_owned());
+            let value = columns.first().copied().flatten();
+            answers.push_back(value.map(|value| String::from_utf8_lossy(value).into_owned()));
         }
-        // Sequence after sequence, each for its gaps in their order.
-        let mut of_sequence: Vec<VecDeque<String>> = Vec::with_capacity(draw.sequences.len());
-        for sequence in 0..draw.sequences.len() {
-            let count = draw.gaps.iter().filter(|gap| **gap == sequence).count();
+        // Source after source, each for its gaps in their order.
+        let mut of_source: Vec<VecDeque<Option<String>>> = Vec::with_capacity(draw.sources.len());
+        for source in 0..draw.sources.len() {
+            let count = draw.count(source);
             if answers.len() < count {
                 return Ok(Err(malformed()));
             }
-            of_sequence.push(answers.drain(..count).collect());
+            of_source.push(answers.drain(..count).collect());
         }
-        let values: Option<Vec<String>> =
-            draw.gaps.iter().map(|gap| of_sequence.get_mut(*gap)?.pop_front()).collect();
+        let value = |gap: &usize| match draw.sources.get(*gap)?.each {
+            true => of_source.get_mut(*gap)?.pop_front(),
+            false => of_source.get(*gap)?.front().cloned(),
+        };
+        let values: Option<Vec<Option<String>>> = draw.gaps.iter().map(value).collect();
         Ok(values.ok_or_else(malformed))
     }
 }

@@ -5,6 +5,7 @@
 
 use super::Made;
 use super::copying;
+use super::draw;
 use super::names::{self, FIRST};
 use super::reader::Reader;
 use super::refuse::{ddl, not_proven, syntax, unknown_shard, user_code, user_function};
@@ -958,7 +959,7 @@ fn sharded(topology: &Topology, _sql: &str, tokens: &[Token], literals: &[Litera
             }
             let temporary = matches!(first, "select" | "with") && into_temporary(tokens);
             let shape = shape(topology, tokens, literals);
-            let mut draft = Draft::other(shape.route);
+            let mut draft = Draft::other(draw::with_moments(topology, tokens, shape.route));
             draft.read_only = shape.read_only;
             draft.depends_on_literals = shape.positional;
             if temporary {

@@ -80,7 +80,8 @@ impl Walk<'_> {
             (true, Some(facts)) => facts.columns.iter().map(|column| column.name.as_str()).collect(),
             (true, None) => return Err(no_such_relation(name)),
         };
-        if let Some(route) = draw::needed(self.topology, table, insert, &listed, tokens)? {
+        let drawn = draw::needed(self.topology, table, insert, &listed, tokens)?;
+        if let Some(route) = drawn.filter(|route| !route.only_apart) {
             return Ok(Inserted::Draw(route));
         }
         let positions: Option<Vec<usize>> =

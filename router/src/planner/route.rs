@@ -73,12 +73,12 @@ impl Route {
             Self::One(shard) => *shard,
             Self::Pinned(route) => route.fixed.unwrap_or(FIRST),
             Self::Insert(route) => route.found.fixed.first().copied().unwrap_or(FIRST),
+            Self::Draw(route) => route.first().map_or(FIRST, Self::home),
             Self::Alone { inner, .. } | Self::Answered { inner, .. } => inner.home(),
             Self::Any
             | Self::Refuse(_)
             | Self::Copies { .. }
             | Self::Generate(_)
-            | Self::Draw(_)
             | Self::CreateSequence
             | Self::CopyFrom(_)
             | Self::CopyTo { .. }
@@ -131,7 +131,7 @@ pub(super) fn bind(
         Route::Pinned(route) => pinned(route, topology, values),
         Route::Insert(route) => insert(route, topology, values),
         Route::Generate(route) => generate(route, topology, values),
-        Route::Draw(route) => route.bind(values),
+        Route::Draw(route) => route.bind(topology, values),
         Route::CreateSequence => create_sequence(topology, values),
         Route::Copies { first_alone, moments } => {
             if *moments {
@@ -460,7 +460,13 @@ pub(super) fn not_known(
     literals: &[Literal],
     params: Params<'_>,
 ) -> Option<(usize, Vec<KeyValue<'static>>)> {
-    let Route::Insert(route) = route else { return None };
+    let route = match route {
+        Route::Insert(route) => route,
+        Route::Draw(route) => {
+            return route.first().and_then(|first| not_known(first, topology, sql, literals, params));
+        }
+        _ => return None,
+    };
     let distribution = topology.distributions.get(route.distribution)?;
     let Rule::Directory(directory) = &*distribution.rule else { return None };
     let decoded = decoded(sql, literals);

@@ -2,6 +2,7 @@
 
 use sqlparser::ast::{Query, SetExpr, Statement};
 
+use super::draw;
 use super::found::Found;
 use super::gather::GatherRoute;
 use super::insert::Inserted;
@@ -131,6 +132,7 @@ fn of_tree(
             let (schema, name) = super::query::qualified(parts.table)?;
             match names::relation(topology, schema, name) {
                 Relation::Sharded(table) => {
+                    let apart = draw::of_rows_apart(topology, table, insert, tokens)?;
                     let route = match walk.insert_sharded(insert, table, tokens)? {
                         Inserted::Values(route) => Route::Insert(route),
                         Inserted::Generate(route) => Route::Generate(Box::new(route)),
@@ -145,6 +147,10 @@ fn of_tree(
                         seen.extend(route.found.names.iter().cloned());
                     }
                     agrees(topology, tokens, &seen)?;
+                    let route = match (route, apart) {
+                        (route @ Route::Insert(_), Some(apart)) => Route::Draw(Box::new(apart.unless(route))),
+                        (route, _) => route,
+                    };
                     return Ok(Shape { route, read_only: false, positional: false });
                 }
                 Relation::Reference(table) => {

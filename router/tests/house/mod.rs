@@ -35,6 +35,7 @@ pub fn herd() -> Topology {
             distribution("item", &[KeyType::Text, KeyType::BigInt]),
             distribution("label", &[KeyType::Varchar]),
             distribution("price", &[KeyType::Numeric]),
+            distribution("device", &[KeyType::Uuid]),
         ],
         tables: Vec::new(),
         facts: Facts::default(),
@@ -90,6 +91,8 @@ pub fn herd() -> Topology {
     add("future", sharded(0, &["id"]), &[]);
     add("tickets", sharded(0, &["id"]), &["id bigint serial", "title text", "total numeric"]);
     add("parcels", sharded(0, &["id"]), &["id bigint always", "number integer identity", "body text"]);
+    add("devices", sharded(5, &["id"]), &["id uuid uuid", "label text", "seen timestamptz now"]);
+    add("probes", sharded(0, &["id"]), &["id bigint", "seen timestamptz opaque"]);
     add("colors", Placement::Reference, &["code integer serial", "name text"]);
     topology.facts.derived_relations = HashSet::from(["order_totals".to_owned()]);
     topology.facts.user_functions = HashSet::from(["refund".to_owned(), "paid".to_owned()]);
@@ -117,6 +120,7 @@ fn column(text: &str) -> ColumnFacts {
         "boolean" => (16, -1),
         "timestamp" => (1114, -1),
         "timestamptz" => (1184, -1),
+        "uuid" => (2950, -1),
         other => panic!("{other}"),
     };
     ColumnFacts {
@@ -133,7 +137,12 @@ fn column(text: &str) -> ColumnFacts {
             Some(&"always") => Identity::Always,
             _ => Identity::No,
         },
-        default_not_immutable: words.get(2) == Some(&"now"),
+        default_not_immutable: matches!(words.get(2), Some(&("now" | "uuid" | "opaque"))),
+        default: match words.get(2) {
+            Some(&"now") => Some("now()".to_owned()),
+            Some(&"uuid") => Some("gen_random_uuid()".to_owned()),
+            _ => None,
+        },
         generated: false,
         nondeterministic_collation: words[1] == "odd",
         c_collation: words.contains(&"bytes"),

@@ -61,6 +61,39 @@ INSERT INTO hollow (id, v) VALUES (87, '5'), (88, 5.5), (89, NULL)
 INSERT INTO hollow (id, v) SELECT 90, 1
 INSERT INTO hollow SELECT 91, 1, 'a' FROM customers WHERE id = 91
 INSERT INTO hollow SELECT id + 10000 FROM customers
+## defaults and moments of several shards
+INSERT INTO depot.events (customer_id, payload) VALUES (1, 'a'), (2, 'b'), (3, 'c') RETURNING *
+INSERT INTO depot.events (customer_id, payload) VALUES ($1, $2), ($3, $2) RETURNING at <- 1:int8 | p:text | 9:int8
+INSERT INTO depot.events VALUES (1, date_trunc('century', now()), 'x'), (2, date_trunc('century', current_timestamp), 'y')
+INSERT INTO depot.events VALUES (1, DEFAULT, 'x'), (2, NULL, 'y'), (3, '2024-01-01 00:00+00', 'z')
+UPDATE depot.events SET at = date_trunc('century', now()) WHERE payload IS NOT NULL
+UPDATE depot.events SET at = date_trunc('century', now()), payload = $1 WHERE at < now() - $2 <- q:text | 1 day:interval
+DELETE FROM depot.events WHERE at > now() + interval '100 years'
+DELETE FROM depot.events WHERE payload IN ('a', 'b', 'c', 'p', 'x', 'y', 'z') AND at <= CURRENT_DATE
+SELECT count(*) FROM orders WHERE placed < now()
+SELECT count(*) FROM orders WHERE placed < now() - $1 AND number > $2 <- 1 day:interval | 0:int4
+SELECT customer_id, number FROM orders WHERE placed < localtimestamp ORDER BY customer_id, number LIMIT 5
+SELECT id, name FROM customers WHERE born < current_date - 365 ORDER BY id
+SELECT item, count(*) FILTER (WHERE placed < now()) FROM orders GROUP BY item
+SELECT c.name FROM customers c JOIN orders o ON o.number = c.id AND o.placed < now()
+SELECT id, now() > '2024-01-01' AS late FROM customers WHERE born < now()
+SELECT count(*) FROM orders WHERE placed < current_timestamp(0) - interval '1 day'
+SELECT count(*) FROM orders WHERE placed < nosuch AND placed < now()
+SELECT count(*) FROM orders WHERE item < now()
+UPDATE countries SET rank = rank WHERE now() > '2020-01-01'
+{ a moment is the transaction's
+BEGIN
+UPDATE depot.events SET at = date_trunc('century', now()) WHERE at < now()
+SELECT count(*) FROM depot.events WHERE at < now()
+SELECT count(*) FROM orders WHERE placed <= now()
+ROLLBACK
+}
+{ moments in another style of dates
+SET datestyle = 'German'
+SELECT count(*) FROM orders WHERE placed < now()
+INSERT INTO tickets (title) VALUES ('styled')
+RESET datestyle
+}
 ## rows that are inserted where they are read
 INSERT INTO hollow SELECT id, number, item FROM orders WHERE false
 INSERT INTO hollow SELECT customer_id + 1000000, number, item FROM orders
