@@ -74,7 +74,9 @@ impl Session {
         let simple = matches!(via, Via::Simple);
         let mut declared = None;
         if let Kind::Declare { name, hold } = &template.kind {
-            if self.block.is_none() && !hold {
+            // A query string of several statements is a block, too; a batch is none.
+            let inside = self.block.as_ref().is_some_and(|block| block.explicit || simple);
+            if !inside && !hold {
                 let report = Report::error("25P01", "DECLARE CURSOR can only be used in transaction blocks");
                 return Ok(self.fan_failed(false, report).await);
             }

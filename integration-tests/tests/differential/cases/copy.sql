@@ -126,7 +126,7 @@ COPY (SELECT c.name, o.item FROM customers c JOIN orders o ON o.customer_id = c.
 COPY (SELECT name FROM customers UNION SELECT item FROM orders) TO STDOUT
 COPY (SELECT * FROM customers WHERE false) TO STDOUT (FORMAT csv, HEADER)
 COPY (SELECT nosuch FROM customers ORDER BY 1) TO STDOUT
-COPY (SELECT 1 / (id - 1) FROM customers ORDER BY 1) TO STDOUT
+COPY (SELECT 1 / (id - 1) FROM customers WHERE id > 0 AND id < 1000 ORDER BY 1) TO STDOUT
 COPY (SELECT * FROM customers) TO STDOUT (ENCODING 'LATIN1')
 COPY (SELECT * FROM customers ORDER BY id) TO STDOUT (NOSUCH)
 COPY (SELECT * FROM customers FOR UPDATE) TO STDOUT
