@@ -444,6 +444,8 @@ impl Session {
                         return shard;
                     }
                 }
+                // It may name a sequence.
+                Ok(Plan::Draw(_)) => return ShardId(0),
                 Ok(_) => {}
                 // Without its values nobody knows where it runs; but not every shard knows its tables.
                 Err(_) => return statement.template.home(),
@@ -936,6 +938,7 @@ impl Session {
                 Plan::Merge(merge) => merge.shards[0],
                 Plan::Explain(explain) => explain.shards[0],
                 Plan::Gather(gather) => gather.scratch.unwrap_or_else(|| self.any_shard()),
+                Plan::Draw(_) => ShardId(0),
                 _ => self.any_shard(),
             };
             let index = match self.link_for(shard).await {

@@ -17,6 +17,7 @@
 pub mod client;
 mod copy;
 mod directory;
+mod draw;
 mod extended;
 mod fan;
 mod gather;

@@ -5,6 +5,7 @@
 
 use super::Made;
 use super::copying;
+use super::draw;
 use super::names::{self, FIRST};
 use super::reader::Reader;
 use super::refuse::{ddl, not_proven, syntax, unknown_shard, user_code, user_function};
@@ -13,7 +14,8 @@ use super::schema;
 use super::shape::{Shape, shape};
 use crate::lexer::{Token, TokenKind, string_value};
 use crate::plan::{
-    Begin, ConfigText, Explain, Isolation, Kind, Literal, LiteralKind, SessionEffect, SetStatement, Template,
+    Answer, Begin, ConfigText, Explain, Isolation, Kind, Literal, LiteralKind, SessionEffect, SetStatement,
+    Template,
 };
 use crate::refusal::Refusal;
 use crate::topology::{ShardId, Topology};
@@ -905,9 +907,12 @@ fn declare(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>) -> Opt
     }
     if !is_plain(topology) {
         draft.route = match inner(topology, tokens, reader.rest()) {
-            Ok(shape) => {
-                Route::Alone { inner: Box::new(shape.route), what: "a cursor", explain: Explain::No }
-            }
+            Ok(shape) => Route::Answered {
+                inner: Box::new(shape.route),
+                what: "a cursor",
+                answer: Answer::Cursor,
+                format: None,
+            },
             Err(refusal) => Route::Refuse(refusal),
         };
     }
@@ -954,7 +959,7 @@ fn sharded(topology: &Topology, _sql: &str, tokens: &[Token], literals: &[Litera
             }
             let temporary = matches!(first, "select" | "with") && into_temporary(tokens);
             let shape = shape(topology, tokens, literals);
-            let mut draft = Draft::other(shape.route);
+            let mut draft = Draft::other(draw::with_moments(topology, tokens, shape.route));
             draft.read_only = shape.read_only;
             draft.depends_on_literals = shape.positional;
             if temporary {
