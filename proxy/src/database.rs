@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pgherd_config::{PoolSettings, resolve, resolve_plain};
-use pgherd_pool::{Connector, Gate, Limits, Pass, Pool, Secrets, SnapshotGate, Target};
+use pgherd_pool::{Connector, Gate, Limits, Parameters, Pass, Pool, Secrets, SnapshotGate, Target};
 use pgherd_router::topology::{Facts, Placement, Table};
 use pgherd_router::value::KeyValue;
 use pgherd_router::{ShardId, Topology};
@@ -103,6 +103,8 @@ pub struct UserPools {
     pub gate: Arc<Gate>,
     /// What a fresh server connection of this user reports.
     told: Mutex<Option<Arc<Told>>>,
+    /// When connections were given up because of other defaults.
+    renewed: Mutex<Option<Instant>>,
     /// default_transaction_isolation of this user on the servers.
     default_isolation: OnceLock<String>,
     /// Startup settings that a server has accepted, with what it reported for them; by [`Settings::key`].
@@ -115,6 +117,20 @@ pub struct UserPools {
 
 /// What takes the place of a user's pools. `None`: nothing, the user or the database is gone.
 pub type Successor = Option<(Arc<Database>, Arc<UserPools>)>;
+
+/// Defaults that change what a value's text means, or what a statement does.
+const READ_BY: &[&str] = &[
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "client_encoding",
+    "default_transaction_read_only",
+    "search_path",
+    "standard_conforming_strings",
+];
+
+/// Between two times that connections are given up because of other defaults.
+const RENEW_AFTER: Duration = Duration::from_secs(10);
 
 /// Startup settings remembered as accepted; beyond that they are checked anew.
 const ACCEPTED_MAX: usize = 1_000;
@@ -160,6 +176,34 @@ impl UserPools {
 
     pub fn set_told(&self, told: Arc<Told>) {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+
+    /// What new clients are told, as a new connection has it. When that changes how values are read and written, connections
+    /// with the old defaults are given up: the same client must not meet both.
+    pub fn retell(&self, parameters: &Parameters) {
+        let Some(told) = self.told() else { return };
+        let differs = |(name, value): &(&str, &str)| {
+            told.iter().find(|(known, _)| **known == **name).is_none_or(|(_, known)| **known != **value)
+        };
+        let changed: Vec<&str> = parameters.iter().filter(differs).map(|(name, _)| name).collect();
+        if changed.is_empty() {
+            return;
+        }
+        tracing::info!(
+            database = %self.database,
+            user = %self.user,
+            parameters = changed.join(", "),
+            "a server has other defaults than before"
+        );
+        self.set_told(Arc::new(parameters.iter().map(|(n, v)| (n.into(), v.into())).collect()));
+        self.accepted.clear();
+        // Behind one name there may be servers that differ for good: then this would go on and on.
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        let soon = renewed.is_some_and(|last| last.elapsed() < RENEW_AFTER);
+        if !soon && changed.iter().any(|name| READ_BY.contains(name)) {
+            *renewed = Some(Instant::now());
+            self.shards.iter().for_each(|pool| pool.renew());
+        }
     }
 
     pub fn set_default_isolation(&self, level: String) {
@@ -633,6 +677,7 @@ fn pools_of(making: Making<'_>) -> UserPools {
         shards,
         gate,
         told: Mutex::new(same.and_then(|old| old.told())),
+        renewed: Mutex::default(),
         default_isolation,
         accepted: dashmap::DashMap::new(),
         guest,

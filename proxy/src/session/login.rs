@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pgherd_pool::Parameters;
 use pgherd_router::ShardId;
 use pgherd_wire::message::Report;
 
@@ -102,6 +103,28 @@ impl Session {
             handshake::welcomed(out, key);
         });
         self.flush_client().await;
+    }
+
+    /// A connection is used for the first time: what it says of its server is what new clients are told from now on, and this
+    /// one. (A default may have been changed since, or the server be another version.)
+    #[cold]
+    pub(super) fn note_fresh(&mut self, parameters: &Parameters) {
+        // Of several servers each may have its own.
+        if self.db.sharded {
+            return;
+        }
+        self.pools.retell(parameters);
+        // With another role a server reports others of these.
+        let another = |name: &str| self.settings.get(name).is_some();
+        let as_another = another("role") || another("session_authorization");
+        for (name, value) in parameters.iter() {
+            let lower = name.to_ascii_lowercase();
+            let of_role = matches!(lower.as_str(), "is_superuser" | "session_authorization");
+            // What the client has set is put on each server.
+            if !(another(&lower) || (as_another && of_role)) {
+                self.client.note(name, value, true);
+            }
+        }
     }
 
     pub async fn last_words(&mut self, bytes: &[u8]) {

@@ -601,6 +601,9 @@ impl Session {
             Kind::DiscardAll => {
                 if self.block.is_some() {
                     Err(Report::error("25001", "DISCARD ALL cannot run inside a transaction block"))
+                } else if self.links.iter().any(|link| link.unsynced) {
+                    // The transaction of the batch would lose what it stands on.
+                    Err(Report::error("25001", "DISCARD ALL cannot be executed within a pipeline"))
                 } else {
                     self.unlisten_all().await;
                     self.client.statements.clear();
