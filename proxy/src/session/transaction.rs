@@ -357,6 +357,7 @@ impl Session {
             // No ReadyForQuery has said so yet.
             self.links[i].status = b'T';
         }
+        self.piped |= indices.iter().any(|&i| self.links[i].executed);
         let mut block = Block::new(false, Begin::default(), self.settings.clone());
         block.late = true;
         self.block = Some(block);
@@ -368,9 +369,11 @@ impl Session {
     pub(super) fn sync_links(&mut self) {
         for link in &mut self.links {
             if link.unsynced || link.skipping {
+                self.piped |= link.executed;
                 link.out.extend_from_slice(message::SYNC);
                 link.expects.push_back(Expect::Unit(Unit::Quiet));
                 link.unsynced = false;
+                link.executed = false;
                 link.skipping = false;
                 link.flush_asked = false;
             }
