@@ -397,7 +397,7 @@ UPDATE countries SET rank = rank + 1 WHERE code = 'DE' RETURNING *
 UPDATE countries SET rank = (SELECT count(*) FROM countries)
 UPDATE countries SET rank = (SELECT count(*) FROM customers)
 [loose] UPDATE countries SET rank = random() * 100
-[loose] UPDATE countries SET name = now()::text
+UPDATE countries SET name = extract(year FROM now())::text
 UPDATE countries SET name = current_user
 UPDATE countries SET code = 'D2' WHERE code = 'DE'
 UPDATE countries c SET rank = d.rank FROM countries d WHERE d.code = c.code
@@ -463,7 +463,7 @@ INSERT INTO countries (code, name) VALUES ('IT', 'again')
 INSERT INTO countries (code, name) VALUES ('IT', 'again') ON CONFLICT (code) DO UPDATE SET name = excluded.name RETURNING *
 INSERT INTO countries (code, name) VALUES ('IT', 'x'), ('PT', 'y') ON CONFLICT DO NOTHING RETURNING code
 [loose] INSERT INTO countries (code, name) VALUES ('RN', random()::text)
-[loose] INSERT INTO countries (code, name) VALUES ('NW', now()::text)
+INSERT INTO countries (code, name) VALUES ('NW', extract(year FROM now())::text)
 [loose] INSERT INTO countries (code, name) VALUES ('NW', 'now')
 INSERT INTO countries (code, name) VALUES ('NX', (SELECT max(name) FROM countries))
 INSERT INTO countries (code, name) VALUES ('NY', (SELECT name FROM customers WHERE id = 1))
