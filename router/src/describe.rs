@@ -55,6 +55,9 @@ pub fn describe(plan: &Plan, topology: &Topology) -> String {
                 )
             }
         },
+        Plan::Draw(draw) if draw.sources.is_empty() => {
+            format!("with its views\n  {}", draw.sql(std::iter::empty::<&str>()))
+        }
         Plan::Draw(draw) => {
             let sources: Vec<&str> = draw.sources.iter().map(|source| source.sql.as_str()).collect();
             let gaps = draw.gaps.iter().map(|gap| format!("<{}>", gap + 1));

@@ -78,6 +78,9 @@ pub struct Facts {
     pub elsewhere: HashSet<String>,
     /// Views and materialised views (unqualified names) that, directly or not, read a sharded or reference table.
     pub derived_relations: HashSet<String>,
+    /// Those of them that are views whose query may stand in their place: no other relation has the name, and no table of it has row
+    /// security.
+    pub views: HashMap<String, ViewFacts>,
     /// Functions outside pg_catalog (and not members of an extension) that may reach beyond their arguments (tables,
     /// sequences, the session), by unqualified name.
     pub user_functions: HashSet<String>,
@@ -86,6 +89,13 @@ pub struct Facts {
     pub immutable_functions: HashSet<String>,
     /// Index name (unqualified) -> index into `Topology::tables`, for the indexes of configured tables.
     pub indexes: HashMap<String, usize>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ViewFacts {
+    pub schema: String,
+    /// Its query, every name in full.
+    pub text: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pgherd_router::topology::{
-    Behind, ColumnFacts, Event, Facts, Identity, Placement, Table, TableFacts, TriggerFacts,
+    Behind, ColumnFacts, Event, Facts, Identity, Placement, Table, TableFacts, TriggerFacts, ViewFacts,
 };
 
 use super::Problem;
@@ -18,6 +18,11 @@ pub const FIRST: usize = 0;
 /// Answers statements from the first shard's catalogs: by a control connection, or inside a client's transaction.
 pub trait Catalogs {
     fn rows(&mut self, sql: &str) -> impl Future<Output = Result<Rows, Problem>>;
+
+    /// Transactions of its own may be begun there.
+    fn is_own(&self) -> bool {
+        false
+    }
 }
 
 /// As text; `None`: NULL.
@@ -180,6 +185,10 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
         facts.derived_relations.insert(name);
     }
 
+    if catalogs.is_own() {
+        views(&wanted, &mut facts, catalogs).await?;
+    }
+
     // A parent has its children's rows, on every shard; a child is a part of its parent.
     let relatives = format!(
         "{wanted}
@@ -215,6 +224,50 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
         }
     }
     Ok(facts)
+}
+
+/// The queries of views. A name is printed in full only where the search path does not have it.
+async fn views(wanted: &str, facts: &mut Facts, catalogs: &mut impl Catalogs) -> Result<(), Problem> {
+    if facts.derived_relations.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "BEGIN READ ONLY; SET LOCAL search_path = '';
+         WITH RECURSIVE {},
+         reads (oid) AS (
+             SELECT oid FROM found WHERE spread
+             UNION
+             SELECT r.ev_class FROM reads
+             JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = reads.oid
+                                        AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+             JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid)
+         SELECT c.relname, n.nspname, pg_catalog.pg_get_viewdef(c.oid)
+         FROM reads JOIN pg_catalog.pg_class c ON c.oid = reads.oid AND c.relkind = 'v' JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace m ON m.oid = o.relnamespace
+                           WHERE o.relname = c.relname AND o.oid <> c.oid AND o.relkind IN ('r', 'p', 'v', 'm', 'f')
+                             AND m.nspname NOT IN ('pg_catalog', 'information_schema') AND m.nspname !~ '^pg_')
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d
+                               ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                           JOIN pg_catalog.pg_class t ON t.oid = d.refobjid WHERE r.ev_class = c.oid AND t.relrowsecurity);
+         COMMIT",
+        wanted.trim_start_matches("WITH ")
+    );
+    let rows = match catalogs.rows(&sql).await {
+        Ok(rows) => rows,
+        Err(problem) => {
+            // Its transaction is not over.
+            let _ = catalogs.rows("ROLLBACK").await;
+            return Err(problem);
+        }
+    };
+    for row in rows {
+        let Ok([Some(name), Some(schema), Some(text)]) = <[Option<String>; 3]>::try_from(row) else {
+            return Err("a row of the servers' catalogs cannot be read".into());
+        };
+        let text = text.trim().trim_end_matches(';').to_owned();
+        facts.views.insert(name, ViewFacts { schema, text });
+    }
+    Ok(())
 }
 
 /// What PostgreSQL does for sharded and reference tables unseen. Internal triggers are those of foreign keys; PostgreSQL's own

@@ -162,6 +162,10 @@ impl facts::Catalogs for Shards {
     async fn rows(&mut self, sql: &str) -> Result<facts::Rows, Problem> {
         Shards::rows(self, facts::FIRST, sql).await
     }
+
+    fn is_own(&self) -> bool {
+        true
+    }
 }
 
 /// Reads placement and facts once, changing nothing on the servers: for `pgherd explain`.

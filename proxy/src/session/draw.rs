@@ -57,6 +57,20 @@ impl Session {
 
     async fn draw_simple(&mut self, text: &str, draw: &Draw) -> Result<Result<String, Report>, End> {
         // Planned with numbers that stand for others: what is refused whatever they are.
+        if draw.sources.is_empty() {
+            // Only its text is another one.
+            let sql = draw.sql(std::iter::empty::<&str>());
+            let topology = self.topology();
+            let statements = self.analyze(&topology, &sql);
+            let [statement] = &statements[..] else { return Ok(Err(malformed())) };
+            return match self.plan(&topology, statement, &sql, Params::default()).await {
+                Ok(plan) => {
+                    let shard = one(&plan);
+                    self.run_plan(&sql, &statement.template, as_each(plan, shard), Via::Simple).await
+                }
+                Err(refusal) => Ok(Err(refused(refusal))),
+            };
+        }
         let example = draw.sql(draw.gaps.iter().map(|gap| draw.sources[*gap].constant(Some("1"))));
         let topology = self.topology();
         if let [statement] = &self.analyze(&topology, &example)[..]
@@ -68,6 +82,8 @@ impl Session {
             Ok(values) => values,
             Err(report) => return Ok(Err(report)),
         };
+        // Where rows are is looked up when their keys are known.
+        let topology = self.topology();
         let constants = draw.gaps.iter().zip(&values);
         let sql = draw.sql(constants.map(|(gap, value)| draw.sources[*gap].constant(value.as_deref())));
         let statements = self.analyze(&topology, &sql);
@@ -98,19 +114,27 @@ impl Session {
         let [statement] = &analysis[..] else { return Ok(Err(malformed())) };
         let own = values.len() - draw.gaps.len();
         let params = Params { values: &values, formats: &formats, types: &prepared.types };
-        if let Some(report) = refusal(&topology, statement, &prepared.sql, params) {
+        let draws = !draw.sources.is_empty();
+        if draws && let Some(report) = refusal(&topology, statement, &prepared.sql, params) {
             return Ok(Err(report));
         }
         // A server has read its text already.
-        let drawn = match self.drawn(draw, None).await? {
+        let drawn = match draws {
+            true => self.drawn(draw, None).await?,
+            false => Ok(Vec::new()),
+        };
+        let drawn = match drawn {
             Ok(drawn) => drawn,
             Err(report) => return Ok(Err(report)),
         };
+        let topology = self.topology();
+        let analysis = self.analysis(&topology, &prepared);
+        let [statement] = &analysis[..] else { return Ok(Err(malformed())) };
         values.truncate(own);
         values.extend(drawn.iter().map(|value| value.as_deref().map(str::as_bytes)));
         let params = Params { values: &values, formats: &formats, types: &prepared.types };
         let plan = match self.plan(&topology, statement, &prepared.sql, params).await {
-            Ok(Plan::Draw(_)) => return Ok(Err(twice())),
+            Ok(Plan::Draw(_)) if draws => return Ok(Err(twice())),
             Ok(plan) => plan,
             Err(refusal) => return Ok(Err(refused(refusal))),
         };

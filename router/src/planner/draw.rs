@@ -28,6 +28,7 @@ use super::reader::Reader;
 use super::refuse::{not_proven, sequence};
 use super::route::{self, Route};
 use super::shape::shape;
+use super::views;
 use super::write::InsertParts;
 use crate::lexer::{Token, TokenKind, tokens};
 use crate::plan::{Draw, Literal, LiteralKind, Plan, Source, Written};
@@ -43,6 +44,8 @@ pub(crate) struct DrawRoute {
     rows: bool,
     /// Moments are drawn.
     moments: bool,
+    /// The queries of views are put in their places, and nothing is drawn.
+    views: bool,
     /// Only rows that belong to several shards need what is drawn.
     pub(super) only_apart: bool,
     /// In the order of the table's columns.
@@ -153,6 +156,7 @@ pub(super) fn needed(
         first: None,
         rows: true,
         moments: false,
+        views: false,
         only_apart: only_apart && !called,
         columns,
         names,
@@ -216,6 +220,7 @@ pub(super) fn with_moments(topology: &Topology, tokens: &[Token], route: Route) 
             first: Some(Box::new(route)),
             rows: false,
             moments: true,
+            views: false,
             only_apart: false,
             columns: Vec::new(),
             names: None,
@@ -354,6 +359,20 @@ enum Edit {
 }
 
 impl DrawRoute {
+    /// A query that names views.
+    pub(super) fn of_views() -> Self {
+        Self {
+            first: None,
+            rows: false,
+            moments: false,
+            views: true,
+            only_apart: false,
+            columns: Vec::new(),
+            names: None,
+            system: false,
+        }
+    }
+
     /// The route that is taken first.
     pub(super) fn unless(mut self, first: Route) -> Self {
         self.first = Some(Box::new(first));
@@ -375,6 +394,11 @@ impl DrawRoute {
         }
         let unfit = || not_proven("The statement's text does not fit its plan.");
         let tokens = tokens(values.sql);
+        if self.views {
+            let pieces = vec![views::expanded(topology, values.sql).ok_or_else(unfit)?];
+            let params = params(&tokens).iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+            return Ok(Plan::Draw(Box::new(Draw { sources: Vec::new(), gaps: Vec::new(), pieces, params })));
+        }
         let mut edits: Vec<(Range<u32>, Edit)> = Vec::new();
         let mut sources: Vec<Source> = self.columns.iter().map(|column| column.source.clone()).collect();
         if self.rows {

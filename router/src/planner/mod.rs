@@ -40,6 +40,7 @@ mod route;
 mod schema;
 mod scope;
 mod shape;
+mod views;
 mod write;
 
 use std::collections::HashMap;

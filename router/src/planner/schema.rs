@@ -285,6 +285,11 @@ fn create(
     match kind {
         "table" => create_table(topology, reader, temporary, notices),
         "index" => create_index(topology, tokens, reader, notices),
+        "view" if !temporary && !takes_a_table(topology, reader) => match spread_or_user(topology, tokens) {
+            None => Ok(Place::On(FIRST)),
+            // Whoever uses it is planned with its query.
+            Some(_) => calls_user_code(topology, tokens).map_or(Ok(Place::Everywhere), Err),
+        },
         "view" | "materialized" => untouched(topology, tokens),
         "sequence" if temporary => untouched(topology, tokens),
         "sequence" => create_sequence(topology, reader),
@@ -336,6 +341,12 @@ fn create(
         "server" => untouched(topology, tokens),
         _ => untouched(topology, tokens),
     }
+}
+
+/// The name is one that the configuration knows as a table's.
+fn takes_a_table(topology: &Topology, mut reader: Reader<'_>) -> bool {
+    let name = reader.name();
+    name.is_none_or(|name| topology.tables.iter().any(|table| table.name == name.name))
 }
 
 /// A sequence is the first shard's; the others have one of its name, for the defaults that name it.

@@ -16,6 +16,7 @@ use pgherd_router::plan::{LiteralKind, Params, Statement};
 use pgherd_router::rule::Rule;
 use pgherd_router::topology::{
     ColumnFacts, Distribution, Facts, Identity, Placement, SLOTS, ShardId, Table, TableFacts, Topology,
+    ViewFacts,
 };
 
 pub fn herd() -> Topology {
@@ -97,6 +98,17 @@ pub fn herd() -> Topology {
     add("colors", Placement::Reference, &["code integer serial", "name text"]);
     add("tags", sharded(6, &["tag"]), &["tag varchar(20)", "body text"]);
     topology.facts.derived_relations = HashSet::from(["order_totals".to_owned()]);
+    let view = |text: &str| ViewFacts { schema: "public".to_owned(), text: text.to_owned() };
+    topology.facts.derived_relations.extend(["lively".to_owned(), "livelier".to_owned()]);
+    topology.facts.views = HashMap::from([
+        (
+            "lively".to_owned(),
+            view(
+                "SELECT customers.id, customers.name FROM public.customers WHERE (customers.email IS NOT NULL)",
+            ),
+        ),
+        ("livelier".to_owned(), view("SELECT l.id FROM public.lively l")),
+    ]);
     topology.facts.user_functions = HashSet::from(["refund".to_owned(), "paid".to_owned()]);
     topology.facts.immutable_functions = HashSet::from(["abs".to_owned(), "vat".to_owned()]);
     topology.facts.indexes = HashMap::from([
