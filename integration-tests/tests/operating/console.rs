@@ -253,7 +253,7 @@ fn what_is_told_at_login_is_what_the_server_says_by_then() {
     let mut before = endpoint.login("one");
     let zone = before.value("SHOW TimeZone").expect("a zone");
     let mut own = Wire::tcp(endpoint.port);
-    assert_eq!(told(&own.start("app", "one", &[])), [zone.clone()]);
+    assert_eq!(told(&own.start("app", "one", &[])), std::slice::from_ref(&zone));
     own.run("SET TimeZone = 'Asia/Kathmandu'");
     at_server(&format!("ALTER DATABASE {} SET TimeZone = 'Asia/Tokyo'", place.on_server("one")));
 
