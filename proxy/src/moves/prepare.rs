@@ -1,7 +1,8 @@
 //! A new shard is made like the others before anything moves to it: schema, reference tables with their rows, where sequences are.
 //!
 //! Invariant: the shard becomes a member (`pgherd.shards`) in one step with all statements on hold: from then on schema changes
-//! and writes to reference tables reach it, before that none does.
+//! and writes to reference tables reach it, before that none does. Where the catalog keeps no members, a shard without any table is
+//! made like the others.
 //!
 //! Start reading at [`new_shards`].
 
@@ -36,15 +37,24 @@ pub async fn new_shards(
 ) -> Result<(), Problem> {
     let database = literal(&servers.db.name);
     let catalog = servers.catalog();
-    let known = servers.rows(catalog, "SELECT pg_catalog.to_regclass('pgherd.shards')").await?;
-    if known.into_iter().flatten().flatten().next().is_none() {
+    let kept = members_are_kept(servers).await?;
+    if !kept && is_empty(servers, facts::FIRST).await? {
         return Ok(());
     }
-    let sql = format!("SELECT shard FROM pgherd.shards WHERE database = {database}");
-    let members: Vec<String> = servers.rows(catalog, &sql).await?.into_iter().flatten().flatten().collect();
+    let members: Vec<String> = match kept {
+        true => {
+            let sql = format!("SELECT shard FROM pgherd.shards WHERE database = {database}");
+            servers.rows(catalog, &sql).await?.into_iter().flatten().flatten().collect()
+        }
+        false => Vec::new(),
+    };
     for shard in 0..servers.db.config.shards.len() {
         let name = servers.name(shard);
-        if members.iter().any(|member| member == name) {
+        let is_member = match kept {
+            true => members.iter().any(|member| member == name),
+            false => !is_empty(servers, shard).await?,
+        };
+        if is_member || shard == facts::FIRST {
             continue;
         }
         watch.say(&format!("shard {name} is new: it gets its schema and the reference tables"));
@@ -67,6 +77,17 @@ pub async fn new_shards(
     Ok(())
 }
 
+/// Whether the catalog says which shards are members.
+async fn members_are_kept(servers: &Servers) -> Result<bool, Problem> {
+    let kept = servers.rows(servers.catalog(), "SELECT pg_catalog.to_regclass('pgherd.shards')").await?;
+    Ok(kept.into_iter().flatten().flatten().next().is_some())
+}
+
+async fn is_empty(servers: &Servers, shard: usize) -> Result<bool, Problem> {
+    let count = servers.rows(shard, EMPTY).await?;
+    Ok(count.into_iter().flatten().flatten().next().as_deref() == Some("0"))
+}
+
 /// Nothing of the application's is there.
 const EMPTY: &str = "
 SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -74,12 +95,11 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND n.nspname NOT IN ('pg_cata
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')";
 
 async fn schema(servers: &Servers, shard: usize) -> Result<(), Problem> {
-    let target = servers.lend(shard).await?;
-    if target.one(EMPTY).await?.as_deref() != Some("0") {
-        // Somebody has made it: whether it is like the others' is looked at before anything moves.
-        servers.take_back(target);
+    // Somebody has made it: whether it is like the others' is looked at before anything moves.
+    if !is_empty(servers, shard).await? || is_empty(servers, facts::FIRST).await? {
         return Ok(());
     }
+    let target = servers.lend(shard).await?;
     let text = dump(servers).await?;
     // pg_dump guards its text against psql's own commands.
     let lines =
@@ -206,11 +226,17 @@ async fn held(servers: &Servers, catalog: &Connection, id: i64, shard: usize) ->
     }
     target.run("COMMIT").await?;
     source.run("COMMIT").await?;
+    let member = match members_are_kept(servers).await? {
+        true => format!(
+            "INSERT INTO pgherd.shards (database, shard) VALUES ({database}, {}) ON CONFLICT DO NOTHING;",
+            literal(servers.name(shard))
+        ),
+        false => String::new(),
+    };
     catalog
         .run(&format!(
-            "INSERT INTO pgherd.shards (database, shard) VALUES ({database}, {}) ON CONFLICT DO NOTHING;
-             UPDATE pgherd.moves SET state = 'done', ended = pg_catalog.clock_timestamp() WHERE id = {id}; COMMIT;",
-            literal(servers.name(shard))
+            "{member}
+             UPDATE pgherd.moves SET state = 'done', ended = pg_catalog.clock_timestamp() WHERE id = {id}; COMMIT;"
         ))
         .await?;
     servers.take_back(source);
