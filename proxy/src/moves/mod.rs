@@ -190,6 +190,9 @@ async fn run(
     if ended.unknown == 0 {
         lower(servers, &planned, options.patience).await?;
     }
+    if ended.left.is_empty() && !ended.cancelled {
+        prepare::emptied_shards(servers, mover, watch).await?;
+    }
     ended.pauses.sort_unstable();
     tracing::info!(
         database = %db.name,
