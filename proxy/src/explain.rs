@@ -91,19 +91,21 @@ fn read_topology(
         return db.topology();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let mut why = "no answer in time".to_owned();
     if let Ok(runtime) = runtime {
-        let ready = runtime.block_on(async {
-            tokio::select! {
-                () = control::look(db.clone()) => true,
-                () = tokio::time::sleep(PATIENCE) => false,
-            }
-        });
+        let looked =
+            runtime.block_on(async { tokio::time::timeout(PATIENCE, control::look(db.clone())).await });
         drop(inbox);
-        if ready && db.topology().epoch > 0 {
-            return db.topology();
+        match looked {
+            Ok(Ok(())) if db.topology().epoch > 0 => return db.topology(),
+            Ok(Err(reason)) => why = reason,
+            Ok(Ok(())) => why = "no placement is recorded yet".to_owned(),
+            Err(_) => {}
         }
     }
-    eprintln!("(the servers cannot be asked: the placement of a first start, and no column facts)");
+    eprintln!(
+        "(the servers cannot be asked: {why}; this is the placement of a first start, without column facts)"
+    );
     let names: Vec<&str> = db.config.shards.iter().map(|shard| shard.name.as_str()).collect();
     let distributions = db.config.distributions.iter().filter_map(|configured| {
         let record = placement::wished(configured, &db.config.shards, 0);

@@ -151,6 +151,15 @@ pub enum Event {
     Truncate,
 }
 
+/// GENERATED ... AS IDENTITY
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Identity {
+    #[default]
+    No,
+    ByDefault,
+    Always,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnFacts {
     pub name: String,
@@ -164,8 +173,14 @@ pub struct ColumnFacts {
     pub not_null: bool,
     /// Its default draws from a sequence (serial, identity, nextval).
     pub from_sequence: bool,
+    /// That sequence on the first shard, schema and name quoted, where its next value and nothing else is the default, and the
+    /// column is a number.
+    pub sequence: Option<String>,
+    pub identity: Identity,
     /// It has a default that is not immutable and not a sequence (now(), random(), gen_random_uuid()).
     pub default_not_immutable: bool,
+    /// That default as SQL, where it is made of nothing but PostgreSQL's own functions, and a text of its value says all of it.
+    pub default: Option<String>,
     /// Generated always as (...) stored.
     pub generated: bool,
     /// A collation under which equal does not mean the same bytes.

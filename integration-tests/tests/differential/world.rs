@@ -24,7 +24,7 @@ const ROWS: &str = include_str!("rows.sql");
 /// Table, distribution, key, types.
 type Sharded = (&'static str, &'static str, &'static [&'static str], &'static [KeyType]);
 
-const SHARDED: [Sharded; 21] = [
+const SHARDED: [Sharded; 23] = [
     ("customers", "customer", &["id"], &[KeyType::BigInt]),
     ("orders", "customer", &["customer_id"], &[KeyType::BigInt]),
     ("lines", "customer", &["customer_id"], &[KeyType::BigInt]),
@@ -32,6 +32,8 @@ const SHARDED: [Sharded; 21] = [
     ("small", "customer", &["k"], &[KeyType::BigInt]),
     ("hollow", "customer", &["id"], &[KeyType::BigInt]),
     ("serials", "other", &["k"], &[KeyType::BigInt]),
+    ("tickets", "other", &["id"], &[KeyType::BigInt]),
+    ("parcels", "customer", &["id"], &[KeyType::BigInt]),
     ("Upper", "other", &["Id"], &[KeyType::BigInt]),
     ("words", "word", &["word"], &[KeyType::Text]),
     ("devices", "device", &["id"], &[KeyType::Uuid]),
@@ -47,7 +49,7 @@ const SHARDED: [Sharded; 21] = [
     ("counted", "customer", &["id"], &[KeyType::BigInt]),
     ("veiled", "customer", &["id"], &[KeyType::BigInt]),
 ];
-const REFERENCE: [&str; 1] = ["countries"];
+const REFERENCE: [&str; 2] = ["countries", "colors"];
 /// On the second shard (the first, where there is one only).
 const SECOND: [&str; 1] = ["settings"];
 
@@ -411,10 +413,7 @@ impl Layout {
                 }
             };
             if let Some(name) = relation.strip_prefix("sequence ") {
-                // Sequences of sharded tables are not drawn from; those of others are where the table is.
-                if name.starts_with("public.serials") {
-                    continue;
-                }
+                // Those of sharded and reference tables are the first shard's; others are where the table is.
                 let at = if name.starts_with("public.settings") { 1.min(self.shards - 1) } else { 0 };
                 differs(&format!("s{at}"), shards[at].get(relation).unwrap_or(&nothing));
                 continue;
