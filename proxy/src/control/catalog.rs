@@ -174,10 +174,26 @@ pub async fn bootstrap(shards: &mut Shards) -> Result<Recorded, Problem> {
         }
     }
     let id = format!("{:016x}", rand::random::<u64>());
-    let mut sql = format!("{PLACEMENT}{UPGRADE}{MOVES}{}", super::directory::TABLE);
+    let kept = super::adopt::is_kept(shards).await?;
+    let mut sql = format!("{PLACEMENT}{UPGRADE}{MOVES}{}{}", super::directory::TABLE, super::adopt::TABLE);
     sql.push_str(&format!("INSERT INTO pgherd.cluster (id) VALUES ('{id}') ON CONFLICT DO NOTHING;"));
+    shards.rows(catalog, &with_lock(&sql)).await?;
+    // A catalog of before knows its distributions by their slots alone; those are recorded below.
+    let sql =
+        format!("SELECT DISTINCT distribution FROM pgherd.placement WHERE database = {}", literal(&db.name));
+    let by_slots: Vec<String> = shards.rows(catalog, &sql).await?.into_iter().flatten().flatten().collect();
+    let (mut known, _) = records(shards).await?;
+    for name in by_slots {
+        let none =
+            || Record { method: "hash".into(), types: String::new(), parts: Vec::new(), slots: Vec::new() };
+        known.entry(name).or_insert_with(none);
+    }
+    let mut found = super::adopt::look(shards, &known, kept).await?;
+    let mut sql = found.sql;
     for distribution in &db.config.distributions {
-        sql.push_str(&record(&db.name, &distribution.name, &wished(distribution, &db.config.shards, 1)));
+        let true_now = found.records.remove(&distribution.name);
+        let recorded = true_now.unwrap_or_else(|| wished(distribution, &db.config.shards, 1));
+        sql.push_str(&record(&db.name, &distribution.name, &recorded));
     }
     shards.rows(catalog, &with_lock(&sql)).await?;
     read(shards).await

@@ -3,6 +3,7 @@
 //!
 //! Invariant: nothing here stands in a statement's way except a schema change, which waits for fresh facts.
 
+mod adopt;
 pub(crate) mod catalog;
 mod deadlocks;
 mod directory;
@@ -138,8 +139,17 @@ impl Shards {
         shard: usize,
         sql: &str,
     ) -> Result<Vec<Vec<Option<String>>>, Problem> {
+        self.rows_within(shard, sql, STATEMENT_TIMEOUT).await
+    }
+
+    async fn rows_within(
+        &mut self,
+        shard: usize,
+        sql: &str,
+        limit: Duration,
+    ) -> Result<Vec<Vec<Option<String>>>, Problem> {
         let client = self.client(shard).await?;
-        let run = tokio::time::timeout(STATEMENT_TIMEOUT, client.simple_query(sql)).await;
+        let run = tokio::time::timeout(limit, client.simple_query(sql)).await;
         let messages = match run {
             Ok(Ok(messages)) => messages,
             Ok(Err(e)) => return Err(e.into()),

@@ -81,7 +81,8 @@ async fn holders(connection: &Connection, table: &str) -> String {
                 'prepared transaction ' || pg_catalog.quote_literal(p.gid))
          FROM pg_catalog.pg_locks l
          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-         LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction
+         LEFT JOIN pg_catalog.pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.virtualtransaction = l.virtualtransaction AND x.transactionid IS NOT NULL
+         LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid
          WHERE l.relation = {}::pg_catalog.regclass AND l.granted AND l.mode <> 'AccessShareLock'
            AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND (a.pid IS NOT NULL OR p.gid IS NOT NULL) LIMIT 5",
         literal(table)
@@ -297,14 +298,15 @@ pub async fn index(
 }
 
 /// # Errors
-/// What the server said.
-pub async fn drop_index(connection: &Connection, table: &Table) -> Result<(), Problem> {
+/// Transactions that do not end within `patience`, or what the server said.
+pub async fn drop_index(connection: &Connection, table: &Table, patience: Duration) -> Result<(), Problem> {
+    connection.run(&format!("SET lock_timeout = '{}ms'", patience.as_millis().max(1))).await?;
     for (oid, _) in &table.leaves {
         let schema = leaf_schema(connection, oid).await?;
         let sql = format!("DROP INDEX CONCURRENTLY IF EXISTS {schema}.{INDEX}{oid}");
         connection.rows_within(LONG, &sql).await?;
     }
-    Ok(())
+    connection.run("SET lock_timeout = 0").await
 }
 
 async fn leaf_schema(connection: &Connection, oid: &str) -> Result<String, Problem> {

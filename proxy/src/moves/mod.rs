@@ -22,7 +22,7 @@ mod unit;
 mod verify;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pgherd_rebalance::sql::{Keyed, literal};
@@ -39,6 +39,26 @@ use crate::database::Database;
 use fence::Fenced;
 use schedule::Ended;
 use unit::{Mover, Step};
+
+/// What this process has moved since it began: for /metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    pub units: u64,
+    pub rows: u64,
+    pub put_off: u64,
+}
+
+static UNITS: AtomicU64 = AtomicU64::new(0);
+static ROWS: AtomicU64 = AtomicU64::new(0);
+static PUT_OFF: AtomicU64 = AtomicU64::new(0);
+
+pub fn counted() -> Counted {
+    Counted {
+        units: UNITS.load(Ordering::Relaxed),
+        rows: ROWS.load(Ordering::Relaxed),
+        put_off: PUT_OFF.load(Ordering::Relaxed),
+    }
+}
 
 /// The advisory lock of the coordinator; the second number is the database's.
 const LOCK: i32 = 0x7067_6872;
@@ -106,6 +126,8 @@ pub async fn apply(db: Arc<Database>, options: &Options, watch: &dyn Watch) -> R
     let servers = Arc::new(Servers::new(db.clone())?);
     let mut shards = servers.control();
     let recorded = catalog::bootstrap(&mut shards).await?;
+    // The resolver looks for this cluster's transactions.
+    db.set_cluster(recorded.cluster.clone());
     // It looks like a proxy's.
     drop(shards);
     let catalog = servers.catalog();
@@ -117,12 +139,7 @@ pub async fn apply(db: Arc<Database>, options: &Options, watch: &dyn Watch) -> R
     }
     let acked = Arc::new(Notify::new());
     let _listening = servers.listen(catalog, "pgherd_acks", acked.clone()).await?;
-    let mover = Arc::new(Mover {
-        servers: servers.clone(),
-        cluster: recorded.cluster,
-        acked,
-        rows: AtomicU64::new(0),
-    });
+    let mover = Arc::new(Mover { servers: servers.clone(), cluster: recorded.cluster, acked });
     state::finish_what_was_left(&mover).await?;
     let outcome = run(&servers, &mover, options, watch).await;
     let (name, note) = match &outcome {
@@ -166,12 +183,15 @@ async fn run(
             }
         };
     }
+    if ended.left.is_empty() && !ended.cancelled {
+        state::conclude(servers, &planned).await?;
+    }
     // What is not known yet needs its fence.
     if ended.unknown == 0 {
         lower(servers, &planned, options.patience).await?;
     }
     if ended.left.is_empty() && !ended.cancelled {
-        state::conclude(servers, &planned).await?;
+        prepare::emptied_shards(servers, mover, watch).await?;
     }
     ended.pauses.sort_unstable();
     tracing::info!(
@@ -261,7 +281,8 @@ async fn fits(servers: &Servers, planned: &Plan) -> Result<(), Problem> {
         for distribution in &planned.distributions {
             for table in tables::of_distribution(&servers.db, &connection, distribution.index).await? {
                 let sql = format!(
-                    "SELECT DISTINCT p.gid FROM pg_catalog.pg_prepared_xacts p JOIN pg_catalog.pg_locks l ON l.virtualtransaction = '-1/' || p.transaction
+                    "SELECT DISTINCT p.gid FROM pg_catalog.pg_prepared_xacts p JOIN pg_catalog.pg_locks x ON x.transactionid = p.transaction AND x.pid IS NULL
+                     JOIN pg_catalog.pg_locks l ON l.virtualtransaction = x.virtualtransaction AND l.pid IS NULL
                      WHERE l.relation = {} AND NOT pg_catalog.starts_with(p.gid, 'pgherd:')",
                     table.oid
                 );
@@ -340,7 +361,7 @@ async fn lower_all(
             let tables = tables::of_distribution(&servers.db, &connection, *index).await?;
             fence::lower(&connection, &servers.db.name, name, &tables, patience).await?;
             for table in &tables {
-                fence::drop_index(&connection, table).await?;
+                fence::drop_index(&connection, table, patience).await?;
             }
         }
         servers.take_back(connection);
@@ -361,7 +382,8 @@ pub async fn clear(db: Arc<Database>, patience: Duration) -> Result<bool, Proble
         return Ok(false);
     }
     let cluster = leader.one("SELECT id FROM pgherd.cluster").await?.unwrap_or_default();
-    let mover = Mover { servers: servers.clone(), cluster, acked: Arc::default(), rows: AtomicU64::new(0) };
+    db.set_cluster(cluster.clone());
+    let mover = Mover { servers: servers.clone(), cluster, acked: Arc::default() };
     state::finish_what_was_left(&mover).await?;
     let names: Vec<(usize, &str)> =
         db.config.distributions.iter().enumerate().map(|(index, of)| (index, of.name.as_str())).collect();

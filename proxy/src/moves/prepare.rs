@@ -1,14 +1,15 @@
 //! A new shard is made like the others before anything moves to it: schema, reference tables with their rows, where sequences are.
 //!
 //! Invariant: the shard becomes a member (`pgherd.shards`) in one step with all statements on hold: from then on schema changes
-//! and writes to reference tables reach it, before that none does.
+//! and writes to reference tables reach it, before that none does. Where the catalog keeps no members, a shard without any table is
+//! made like the others.
 //!
 //! Start reading at [`new_shards`].
 
 use std::process::Stdio;
 use std::time::Duration;
 
-use pgherd_config::SslMode;
+use pgherd_config::{Method, NewKeys, SslMode, TablePlacement};
 use pgherd_rebalance::sql::literal;
 use tokio::time::Instant;
 
@@ -36,22 +37,31 @@ pub async fn new_shards(
 ) -> Result<(), Problem> {
     let database = literal(&servers.db.name);
     let catalog = servers.catalog();
-    let known = servers.rows(catalog, "SELECT pg_catalog.to_regclass('pgherd.shards')").await?;
-    if known.into_iter().flatten().flatten().next().is_none() {
+    let kept = members_are_kept(servers).await?;
+    if !kept && is_empty(servers, facts::FIRST).await? {
         return Ok(());
     }
-    let sql = format!("SELECT shard FROM pgherd.shards WHERE database = {database}");
-    let members: Vec<String> = servers.rows(catalog, &sql).await?.into_iter().flatten().flatten().collect();
+    let members: Vec<String> = match kept {
+        true => {
+            let sql = format!("SELECT shard FROM pgherd.shards WHERE database = {database}");
+            servers.rows(catalog, &sql).await?.into_iter().flatten().flatten().collect()
+        }
+        false => Vec::new(),
+    };
     for shard in 0..servers.db.config.shards.len() {
         let name = servers.name(shard);
-        if members.iter().any(|member| member == name) {
+        let is_member = match kept {
+            true => members.iter().any(|member| member == name),
+            false => !is_empty(servers, shard).await?,
+        };
+        if is_member || shard == facts::FIRST || !is_wished(servers, shard) {
             continue;
         }
         watch.say(&format!("shard {name} is new: it gets its schema and the reference tables"));
         schema(servers, shard).await.map_err(|e| format!("the schema of shard {name}: {}", describe(&*e)))?;
         let started = Instant::now();
         loop {
-            match join(servers, mover, shard).await {
+            match change(servers, mover, shard, Change::Joins).await {
                 Ok(()) => break,
                 Err(error) if started.elapsed() > patience => {
                     return Err(format!("shard {name} cannot join: {}", describe(&*error)).into());
@@ -67,6 +77,69 @@ pub async fn new_shards(
     Ok(())
 }
 
+/// Shards that are empty now and are to stay so are members no more: they may leave the file.
+///
+/// # Errors
+/// What stands in the way: they stay members.
+pub async fn emptied_shards(servers: &Servers, mover: &Mover, watch: &dyn Watch) -> Result<(), Problem> {
+    if !members_are_kept(servers).await? {
+        return Ok(());
+    }
+    let database = literal(&servers.db.name);
+    for shard in 0..servers.db.config.shards.len() {
+        if is_wished(servers, shard) || shard == facts::FIRST || shard == servers.catalog() {
+            continue;
+        }
+        let name = servers.name(shard);
+        let of = format!("WHERE database = {database} AND shard = {}", literal(name));
+        let sql = format!(
+            "SELECT 1 FROM pgherd.shards {of} AND NOT EXISTS (SELECT FROM pgherd.placement {of})
+             AND NOT EXISTS (SELECT FROM pgherd.parts {of}) AND NOT EXISTS (SELECT FROM pgherd.directory {of})"
+        );
+        if servers.rows(servers.catalog(), &sql).await?.is_empty() {
+            continue;
+        }
+        change(servers, mover, shard, Change::Leaves)
+            .await
+            .map_err(|e| format!("shard {name} is empty and cannot leave yet: {}", describe(&*e)))?;
+        watch.say(&format!("shard {name} is empty: it may leave the file"));
+        tracing::info!(shard = name, "a shard has left");
+    }
+    Ok(())
+}
+
+/// It has a weight, or something of the configuration names it.
+fn is_wished(servers: &Servers, shard: usize) -> bool {
+    let config = &servers.db.config;
+    let by_method = |method: &Method| match method {
+        Method::Hash => false,
+        Method::Directory(new_keys) => *new_keys == NewKeys::Shard(shard),
+        Method::Range(ranges) => ranges.iter().any(|range| range.shard == shard),
+        // Among several the weights choose.
+        Method::List(lists) => lists.iter().any(|list| list.shards == [shard]),
+    };
+    config.shards.get(shard).is_some_and(|of| of.weight > 0)
+        || config.distributions.iter().any(|of| by_method(&of.by))
+        || config.tables.iter().any(|table| table.placement == TablePlacement::Single { shard })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Joins,
+    Leaves,
+}
+
+/// Whether the catalog says which shards are members.
+async fn members_are_kept(servers: &Servers) -> Result<bool, Problem> {
+    let kept = servers.rows(servers.catalog(), "SELECT pg_catalog.to_regclass('pgherd.shards')").await?;
+    Ok(kept.into_iter().flatten().flatten().next().is_some())
+}
+
+async fn is_empty(servers: &Servers, shard: usize) -> Result<bool, Problem> {
+    let count = servers.rows(shard, EMPTY).await?;
+    Ok(count.into_iter().flatten().flatten().next().as_deref() == Some("0"))
+}
+
 /// Nothing of the application's is there.
 const EMPTY: &str = "
 SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -74,12 +147,11 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND n.nspname NOT IN ('pg_cata
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')";
 
 async fn schema(servers: &Servers, shard: usize) -> Result<(), Problem> {
-    let target = servers.lend(shard).await?;
-    if target.one(EMPTY).await?.as_deref() != Some("0") {
-        // Somebody has made it: whether it is like the others' is looked at before anything moves.
-        servers.take_back(target);
+    // Somebody has made it: whether it is like the others' is looked at before anything moves.
+    if !is_empty(servers, shard).await? || is_empty(servers, facts::FIRST).await? {
         return Ok(());
     }
+    let target = servers.lend(shard).await?;
     let text = dump(servers).await?;
     // pg_dump guards its text against psql's own commands.
     let lines =
@@ -149,7 +221,7 @@ async fn dump(servers: &Servers) -> Result<String, Problem> {
 }
 
 /// With everything on hold: copies of the reference tables, sequences, and the membership.
-async fn join(servers: &Servers, mover: &Mover, shard: usize) -> Result<(), Problem> {
+async fn change(servers: &Servers, mover: &Mover, shard: usize, change: Change) -> Result<(), Problem> {
     let catalog = servers.lend(servers.catalog()).await?;
     let (first, name) = (servers.name(facts::FIRST), servers.name(shard));
     let sql = format!(
@@ -161,7 +233,7 @@ async fn join(servers: &Servers, mover: &Mover, shard: usize) -> Result<(), Prob
     let id: i64 = catalog.one(&sql).await?.ok_or("a move has no number")?.parse()?;
     mover.hold(id, "", "{\"all\":true}", first, name, "").await?;
     let outcome = match mover.acknowledged(id, DRAIN).await {
-        Ok(None) => held(servers, &catalog, id, shard).await,
+        Ok(None) => held(servers, &catalog, id, shard, change).await,
         Ok(Some(waiting)) => Err(waiting.into()),
         Err(error) => Err(error),
     };
@@ -179,7 +251,13 @@ async fn join(servers: &Servers, mover: &Mover, shard: usize) -> Result<(), Prob
     outcome
 }
 
-async fn held(servers: &Servers, catalog: &Connection, id: i64, shard: usize) -> Result<(), Problem> {
+async fn held(
+    servers: &Servers,
+    catalog: &Connection,
+    id: i64,
+    shard: usize,
+    change: Change,
+) -> Result<(), Problem> {
     let database = literal(&servers.db.name);
     let lock = format!(
         "BEGIN; SELECT 1 FROM pgherd.holds WHERE move = {id} AND until > pg_catalog.clock_timestamp() FOR UPDATE"
@@ -187,6 +265,28 @@ async fn held(servers: &Servers, catalog: &Connection, id: i64, shard: usize) ->
     if catalog.one(&lock).await?.is_none() {
         return Err("the hold has expired".into());
     }
+    let of = literal(servers.name(shard));
+    let member = match (change, members_are_kept(servers).await?) {
+        (_, false) => String::new(),
+        (Change::Joins, true) => format!(
+            "INSERT INTO pgherd.shards (database, shard) VALUES ({database}, {of}) ON CONFLICT DO NOTHING;"
+        ),
+        (Change::Leaves, true) => {
+            format!("DELETE FROM pgherd.shards WHERE database = {database} AND shard = {of};")
+        }
+    };
+    if change == Change::Joins {
+        fill(servers, shard).await?;
+    }
+    catalog
+        .run(&format!(
+            "{member} UPDATE pgherd.moves SET state = 'done', ended = pg_catalog.clock_timestamp() WHERE id = {id}; COMMIT;"
+        ))
+        .await
+}
+
+/// Copies the reference tables, and sets sequences to where they are.
+async fn fill(servers: &Servers, shard: usize) -> Result<(), Problem> {
     let source = servers.lend(facts::FIRST).await?;
     let target = servers.lend(shard).await?;
     source.run("BEGIN; SET LOCAL lock_timeout = '1s'").await?;
@@ -206,13 +306,6 @@ async fn held(servers: &Servers, catalog: &Connection, id: i64, shard: usize) ->
     }
     target.run("COMMIT").await?;
     source.run("COMMIT").await?;
-    catalog
-        .run(&format!(
-            "INSERT INTO pgherd.shards (database, shard) VALUES ({database}, {}) ON CONFLICT DO NOTHING;
-             UPDATE pgherd.moves SET state = 'done', ended = pg_catalog.clock_timestamp() WHERE id = {id}; COMMIT;",
-            literal(servers.name(shard))
-        ))
-        .await?;
     servers.take_back(source);
     servers.take_back(target);
     Ok(())

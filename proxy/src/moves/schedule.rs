@@ -5,6 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -134,6 +135,8 @@ pub async fn run(
         match outcome {
             Outcome::Moved { rows, bytes, pause } => {
                 ended.units += 1;
+                super::UNITS.fetch_add(1, Ordering::Relaxed);
+                super::ROWS.fetch_add(rows, Ordering::Relaxed);
                 ended.rows += rows;
                 ended.bytes += bytes;
                 ended.pauses.push(pause);
@@ -142,6 +145,7 @@ pub async fn run(
             }
             Outcome::Deferred { why, drained } => {
                 tracing::info!(unit = waiting.step.id, why, "a unit is put off");
+                super::PUT_OFF.fetch_add(1, Ordering::Relaxed);
                 waiting.step.attempts += 1;
                 waiting.errors += u32::from(!drained);
                 waiting.why = why;

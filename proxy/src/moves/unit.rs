@@ -12,7 +12,6 @@
 use std::fmt::Write as _;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -124,8 +123,6 @@ pub struct Mover {
     pub cluster: String,
     /// Somebody has acknowledged something.
     pub acked: Arc<Notify>,
-    /// Units moved, rows, bytes: for progress.
-    pub rows: AtomicU64,
 }
 
 /// The connections of one move, by shard.
@@ -181,7 +178,6 @@ impl Mover {
         match self.release(step.id, &forget).await {
             Ok(()) => {
                 fault::point("move.release.done");
-                self.rows.fetch_add(rows, Ordering::Relaxed);
                 Outcome::Moved { rows, bytes, pause: started.elapsed() }
             }
             // The proxies clean it up.
