@@ -172,6 +172,15 @@ fn place_of(topology: &Topology, tokens: &[Token], notices: &mut Vec<String>) ->
     }
 }
 
+/// It names a table that is on another shard than the first, and only there.
+fn names_single(topology: &Topology, tokens: &[Token]) -> bool {
+    tokens.iter().any(|token| {
+        matches!(token.kind, TokenKind::Word | TokenKind::Quoted)
+            && names::is_elsewhere(topology, &token.text)
+            && !names::is_spread(topology, &token.text)
+    })
+}
+
 /// One relation's place.
 fn named(topology: &Topology, name: &Name<'_>) -> Placed {
     match names::relation(topology, name.schema, name.name) {
@@ -287,6 +296,8 @@ fn create(
         "index" => create_index(topology, tokens, reader, notices),
         "view" if !temporary && !takes_a_table(topology, reader) => match spread_or_user(topology, tokens) {
             None => Ok(Place::On(FIRST)),
+            // It would be on every shard, and one of its tables is on one.
+            Some(refusal) if names_single(topology, tokens) => Err(refusal),
             // Whoever uses it is planned with its query.
             Some(_) => calls_user_code(topology, tokens).map_or(Ok(Place::Everywhere), Err),
         },
