@@ -50,6 +50,8 @@
 
 mod raw;
 
+#[path = "protocol/batches.rs"]
+mod batches;
 #[path = "protocol/behind.rs"]
 mod behind;
 #[path = "protocol/copy.rs"]
@@ -238,8 +240,6 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
     ),
     ("plain", "a failing unnamed Parse leaves none", "which routine of the server says so"),
     ("shop", "an error in a fan in a batch", "open: the RowDescription does not precede the error"),
-    ("shop", "Query behind an unfinished batch over shards", "open: the Query's ReadyForQuery says T"),
-    ("shop", "a failing Query takes the batch before it back", "open: the Query's ReadyForQuery says E"),
     ("plain", "standard_conforming_strings off", "open: a notice of a SET is swallowed"),
     // Accepted.
     ("plain", "CopyDone missing at half-close", "the client is not told; that it ends is tested in `copy`"),

@@ -225,11 +225,29 @@ pub fn serve(config: Config, file: &Path, beside: bool) -> Result<(), String> {
     serve_and(config, file, beside, || {})
 }
 
+/// All secrets that cannot be read, a line each: whoever starts pgherd mends them in one go.
+fn secrets_are_there(config: &Config) -> Result<(), String> {
+    let mut missing = Vec::new();
+    for user in &config.users {
+        let owner = format!("user \"{}\"", user.name);
+        missing
+            .extend(user.passwords.iter().filter_map(|secret| pgherd_config::resolve(&owner, secret).err()));
+    }
+    for database in config.databases.iter() {
+        if let Some(secret) = database.control.as_ref().and_then(|control| control.password.as_ref()) {
+            let owner = format!("control role of \"{}\"", database.name);
+            missing.extend(pgherd_config::resolve_plain(&owner, secret).err());
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
+}
+
 /// [`serve`]; `serving` is called when clients are accepted.
 ///
 /// # Errors
 /// As [`serve`].
 pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce()) -> Result<(), String> {
+    secrets_are_there(&config)?;
     let door = Arc::new(Door::new(&config)?);
     let caps = Caps::new(&config);
     let mut databases = HashMap::new();

@@ -222,6 +222,21 @@ const PLACEMENT: Columns = &[
     ("epoch", Big),
 ];
 
+const MOVES: Columns = &[
+    ("database", Text),
+    ("distribution", Text),
+    ("unit", Text),
+    ("source", Text),
+    ("target", Text),
+    ("state", Text),
+    ("attempts", Int),
+    ("rows", Big),
+    ("bytes", Big),
+    ("started", Text),
+    ("ended", Text),
+    ("note", Text),
+];
+
 const SHARDS: Columns = &[
     ("database", Text),
     ("shard", Text),
@@ -277,6 +292,7 @@ pub fn columns(show: Show) -> Option<Columns> {
         Show::Shards => SHARDS,
         Show::Pinned => PINNED,
         Show::Placement => PLACEMENT,
+        Show::Moves => MOVES,
     })
 }
 
@@ -327,6 +343,7 @@ pub async fn rows(shared: &Shared, show: Show) -> Vec<Vec<Value>> {
         Show::Shards => shards(&live),
         Show::Pinned => pinned(&live, &shared.entries().await),
         Show::Placement => placement(&live),
+        Show::Moves => super::moving::moves(shared).await,
         // There are no peers, no names are cached, and memory is not kept in lists of its own.
         Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones | Show::Mem => Vec::new(),
         Show::Help | Show::Fds => Vec::new(),

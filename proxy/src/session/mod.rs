@@ -17,6 +17,7 @@
 pub mod client;
 mod copy;
 mod directory;
+mod draw;
 mod extended;
 mod fan;
 mod gather;
@@ -122,6 +123,8 @@ pub struct Session {
     pending: Vec<Pending>,
     /// After an error of pgherd's own in the extended protocol: everything is skipped until Sync.
     skip: bool,
+    /// Something that no single link has executed ran since the last Sync: see `in_pipeline`.
+    piped: bool,
     pinned: Option<Kept>,
     listening: Option<Box<Listening>>,
     /// It listens and has notified: it may be about to hear itself.
@@ -162,6 +165,7 @@ impl Session {
             cursors: Seldom::default(),
             pending: Vec::new(),
             skip: false,
+            piped: false,
             pinned,
             listening: None,
             echo: false,
@@ -746,6 +750,7 @@ impl Session {
             _ => b'I',
         };
         self.client.status = status;
+        self.piped = false;
         self.client.count_ready();
         self.client.say_reports();
         self.client.say(|o| message::ready_for_query(o, status));
@@ -816,7 +821,9 @@ impl Session {
     fn undo(&mut self, undo: Undo) {
         match undo {
             Undo::Nothing => {}
-            Undo::Define(name) => {
+            // Defined once more since then, by a Parse that answers for itself.
+            Undo::Define(name, unnamed) if name.is_empty() && unnamed != self.client.unnamed => {}
+            Undo::Define(name, _) => {
                 self.client.undone = self.client.statements.remove(&name).map(|statement| (name, statement));
             }
             Undo::Restore(name, statement) => {

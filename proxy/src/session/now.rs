@@ -288,7 +288,8 @@ impl Session {
             return false;
         }
         self.client.define(parse.name, &prepared);
-        self.pending.push(Pending::Parse { prepared, name: parse.name.into() });
+        let unnamed = self.client.unnamed;
+        self.pending.push(Pending::Parse { prepared, name: parse.name.into(), unnamed });
         self.pools.stats.of(self.worker.id).client_parses.add(1);
         true
     }
