@@ -9,7 +9,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use pgherd_config::{Method, NewKeys, SslMode, TablePlacement};
+use pgherd_config::{SslMode, TablePlacement};
 use pgherd_rebalance::sql::literal;
 use tokio::time::Instant;
 
@@ -314,12 +314,12 @@ async fn held(
 /// It has a weight, or something of the configuration names it: an emptied shard does not join again.
 fn is_wished(servers: &Servers, shard: usize) -> bool {
     let config = &servers.db.config;
-    let by_method = |method: &Method| match method {
-        Method::Hash => false,
-        Method::Directory(new_keys) => *new_keys == NewKeys::Shard(shard),
-        Method::Range(ranges) => ranges.iter().any(|range| range.shard == shard),
+    let by_method = |method: &pgherd_config::Method| match method {
+        pgherd_config::Method::Hash => false,
+        pgherd_config::Method::Directory(new_keys) => *new_keys == pgherd_config::NewKeys::Shard(shard),
+        pgherd_config::Method::Range(ranges) => ranges.iter().any(|range| range.shard == shard),
         // Among several the weights choose.
-        Method::List(lists) => lists.iter().any(|list| list.shards == [shard]),
+        pgherd_config::Method::List(lists) => lists.iter().any(|list| list.shards == [shard]),
     };
     config.shards.get(shard).is_some_and(|of| of.weight > 0)
         || config.distributions.iter().any(|of| by_method(&of.by))
