@@ -86,7 +86,7 @@ pub async fn put_in_force(shared: &Arc<Shared>, config: Config) -> Result<(), St
                 let known = known.as_deref();
                 let database = Database::new(wanted, &config.users, workers, requests, known, &shared.caps)?;
                 let database = Arc::new(database);
-                shared.control.spawn(control::run(database.clone(), inbox));
+                shared.control.spawn(control::run(database.clone(), inbox, shared.crew()));
                 new.push(database.clone());
                 made.push(Made::New(database));
             }

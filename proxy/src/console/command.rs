@@ -33,6 +33,7 @@ pub enum Show {
     Shards,
     Pinned,
     Placement,
+    Proxies,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +96,7 @@ const SHOWS: &[(&str, Show)] = &[
     ("shards", Show::Shards),
     ("pinned", Show::Pinned),
     ("placement", Show::Placement),
+    ("proxies", Show::Proxies),
 ];
 
 /// What a session of PostgreSQL would say to drivers that ask at their start.

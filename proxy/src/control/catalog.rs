@@ -19,6 +19,8 @@ pub struct Recorded {
     pub cluster: String,
     pub epoch: u64,
     pub distributions: Vec<Distribution>,
+    /// Names: see [`super::members`].
+    pub members: Vec<String>,
 }
 
 /// On every shard: where decisions of cross-shard transactions stand. Whoever writes through pgherd inserts there under
@@ -174,10 +176,17 @@ pub async fn bootstrap(shards: &mut Shards) -> Result<Recorded, Problem> {
         }
     }
     let id = format!("{:016x}", rand::random::<u64>());
-    let mut sql = format!("{PLACEMENT}{UPGRADE}{MOVES}{}", super::directory::TABLE);
+    let mut sql = format!("{PLACEMENT}{UPGRADE}{MOVES}{}{}", super::directory::TABLE, super::members::TABLE);
     sql.push_str(&format!("INSERT INTO pgherd.cluster (id) VALUES ('{id}') ON CONFLICT DO NOTHING;"));
+    sql.push_str(&super::members::record(&db.config));
+    shards.rows(catalog, &with_lock(&sql)).await?;
+    // A distribution that is new begins on the members.
+    let members = read_members(shards).await?;
+    let mut of_members = db.config.shards.clone();
+    of_members.iter_mut().filter(|shard| !members.contains(&shard.name)).for_each(|shard| shard.weight = 0);
+    let mut sql = String::new();
     for distribution in &db.config.distributions {
-        sql.push_str(&record(&db.name, &distribution.name, &wished(distribution, &db.config.shards, 1)));
+        sql.push_str(&record(&db.name, &distribution.name, &wished(distribution, &of_members, 1)));
     }
     shards.rows(catalog, &with_lock(&sql)).await?;
     read(shards).await
@@ -317,7 +326,15 @@ pub async fn read(shards: &mut Shards) -> Result<Recorded, Problem> {
             shown: shown.into(),
         });
     }
-    Ok(Recorded { cluster, epoch, distributions })
+    let members = read_members(shards).await?;
+    Ok(Recorded { cluster, epoch, distributions, members })
+}
+
+async fn read_members(shards: &mut Shards) -> Result<Vec<String>, Problem> {
+    let db = shards.db.clone();
+    let sql = format!("SELECT shard FROM pgherd.shards WHERE database = {}", literal(&db.name));
+    let rows = shards.rows(db.config.catalog, &sql).await?;
+    Ok(rows.into_iter().flatten().flatten().collect())
 }
 
 /// Prepares a shard that was away at the start.

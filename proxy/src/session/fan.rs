@@ -64,7 +64,11 @@ impl Session {
             Plan::Split { parts, .. } => parts.iter().map(|p| p.shard).collect(),
             Plan::CopyFrom(copy) => copy.shards.clone(),
             Plan::CopyTo { shards, .. } => shards.clone(),
-            Plan::Gather(gather) => return Box::pin(self.gather(text, template, gather, via)).await,
+            Plan::Gather(gather) => {
+                let tenure = self.db.lease.tenure();
+                let outcome = Box::pin(self.gather(text, template, gather, via)).await?;
+                return Ok(outcome.and_then(|tag| self.placed_since(tenure).map_or(Ok(tag), Err)));
+            }
         };
         let copy_in = matches!(plan, Plan::CopyFrom(_));
         let write = !template.read_only && !matches!(plan, Plan::CopyTo { .. });
@@ -123,6 +127,13 @@ impl Session {
             Err(LinkError::End(end)) => return Err(end),
         };
         self.purge_broken();
+        if outcome.is_ok()
+            && shards.len() > 1
+            && let Some(report) = self.still_placed()
+        {
+            // Where a shard was asked later than another, rows may have moved between them.
+            outcome = Err(report);
+        }
         match outcome {
             Err(report) => Ok(self.fan_failed(own_block, report).await),
             Ok(_) => {

@@ -176,6 +176,18 @@ impl Block {
         )
     }
 
+    /// Its statements all look at the rows as of one moment.
+    pub fn has_one_snapshot(&self, settings: &Settings, of_server: Option<&str>) -> bool {
+        match self.begin.isolation {
+            Some(Isolation::RepeatableRead | Isolation::Serializable) => true,
+            Some(Isolation::ReadUncommitted | Isolation::ReadCommitted) => false,
+            None => match settings.get("default_transaction_isolation") {
+                None => of_server.is_some_and(|level| !mentions(level, "committed")),
+                Some(value) => !mentions(value.text(), "committed"),
+            },
+        }
+    }
+
     /// Nothing can be written in it: then there is nothing to agree on, and no decision row could be inserted.
     pub fn read_only(&self, settings: &Settings) -> bool {
         self.begin.read_only.unwrap_or_else(|| match settings.get("default_transaction_read_only") {
@@ -798,6 +810,7 @@ impl Session {
         }
         if self.pinned.is_none() {
             self.release_all();
+            self.card.stand.clear();
         }
     }
 

@@ -16,6 +16,7 @@ use crate::plan::{Combine, CopyFormat, CopyPlan, Each, Explain, Gather, Literal,
 use crate::refusal::Refusal;
 use crate::rule::Rule;
 use crate::topology::{SLOTS, ShardId, Topology};
+use crate::touch::{Touched, Unit};
 use crate::value::KeyValue;
 
 /// What a template knows before it sees the values.
@@ -23,6 +24,8 @@ use crate::value::KeyValue;
 pub(crate) enum Route {
     Any,
     One(ShardId),
+    /// Named by hand: nobody has looked what it reads.
+    Named(ShardId),
     Refuse(Refusal),
     /// The same on every shard: DDL, reference tables.
     Copies {
@@ -56,7 +59,7 @@ impl Route {
     /// A shard that knows all relations of the statement, as far as one does.
     pub(crate) fn home(&self) -> ShardId {
         match self {
-            Self::One(shard) => *shard,
+            Self::One(shard) | Self::Named(shard) => *shard,
             Self::Pinned(route) => route.fixed.unwrap_or(FIRST),
             Self::Insert(route) => route.found.fixed.first().copied().unwrap_or(FIRST),
             Self::Alone { inner, .. } => inner.home(),
@@ -90,13 +93,23 @@ pub(super) fn bind(
     sql: &str,
     literals: &[Literal],
     params: Params<'_>,
+    touched: &Touched,
 ) -> Result<Plan, Refusal> {
     match route {
         Route::Any => return Ok(Plan::Any),
         Route::One(shard) => return Ok(Plan::One(*shard)),
+        Route::Named(shard) => {
+            touched.note(Unit::EVERYTHING);
+            return Ok(Plan::One(*shard));
+        }
         Route::Refuse(refusal) => return Err(refusal.clone()),
-        Route::CopyFrom(plan) => return Ok(Plan::CopyFrom(CopyPlan::clone(plan))),
+        Route::CopyFrom(plan) => {
+            let rows = plan.rows.as_ref();
+            touched.note(rows.map_or(Unit::EVERYTHING, |rows| Unit::whole(rows.distribution)));
+            return Ok(Plan::CopyFrom(CopyPlan::clone(plan)));
+        }
         Route::CopyTo { format, header } => {
+            touched.note(Unit::EVERYTHING);
             return Ok(Plan::CopyTo { shards: all(topology), format: *format, header: *header });
         }
         Route::Alone { .. }
@@ -107,18 +120,20 @@ pub(super) fn bind(
         | Route::Generate(_) => {}
     }
     let decoded = decoded(sql, literals);
-    let values = Values { sql, literals, decoded: &decoded, params };
+    let values = Values { sql, literals, decoded: &decoded, params, touched };
     match route {
         Route::Pinned(route) => pinned(route, topology, values),
         Route::Insert(route) => insert(route, topology, values),
         Route::Generate(route) => generate(route, topology, values),
         Route::Copies { first_alone, moments } => {
+            touched.note(Unit::EVERYTHING);
             if *moments {
                 same_moment(values)?;
             }
             Ok(Plan::Each(Each { shards: all(topology), combine: Combine::Same, first_alone: *first_alone }))
         }
-        Route::Alone { inner, what, explain } => match bind(inner, topology, sql, literals, params)? {
+        Route::Alone { inner, what, explain } => match bind(inner, topology, sql, literals, params, touched)?
+        {
             plan @ (Plan::Any | Plan::One(_)) => Ok(plan),
             Plan::Each(Each { shards, combine: Combine::Union, .. }) if shards.len() == 1 => {
                 Ok(Plan::One(shards[0]))
@@ -139,10 +154,13 @@ pub(super) fn bind(
                 "Name one with a condition on the sharding key, or by hand: /* pgherd: shard=NAME */.",
             )),
         },
-        Route::Hinted { distribution, key } => hinted(topology, *distribution, key),
-        Route::Any | Route::One(_) | Route::Refuse(_) | Route::CopyFrom(_) | Route::CopyTo { .. } => {
-            Ok(Plan::Any)
-        }
+        Route::Hinted { distribution, key } => hinted(topology, *distribution, key, touched),
+        Route::Any
+        | Route::One(_)
+        | Route::Named(_)
+        | Route::Refuse(_)
+        | Route::CopyFrom(_)
+        | Route::CopyTo { .. } => Ok(Plan::Any),
     }
 }
 
@@ -174,7 +192,7 @@ fn explained(plan: Plan, topology: &Topology) -> Result<Plan, Refusal> {
 }
 
 fn all(topology: &Topology) -> Vec<ShardId> {
-    (0..topology.shards.len() as u16).map(ShardId).collect()
+    topology.all()
 }
 
 /// 'now' and 'today' are other moments on other servers.
@@ -198,7 +216,10 @@ fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Resul
                     Place::Some(shards) => shards,
                     Place::Anywhere => all(topology),
                 },
-                None => all(topology),
+                None => {
+                    values.touched.note(Unit::EVERYTHING);
+                    all(topology)
+                }
             };
             gather.bind(topology, values, route.fixed, pulled)
         }
@@ -340,6 +361,7 @@ fn place(
             }
         }
     }
+    values.touched.note(Unit::of(route.distribution, finder.slot()));
     finder.shard().map(Some).ok_or_else(|| match &*distribution.rule {
         Rule::Directory(_) => not_entered(&distribution.name),
         Rule::Hash(_) | Rule::Range(_) | Rule::List(_) => no_place(&distribution.name, name),
@@ -358,7 +380,8 @@ pub(super) fn not_known(
     let distribution = topology.distributions.get(route.distribution)?;
     let Rule::Directory(directory) = &*distribution.rule else { return None };
     let decoded = decoded(sql, literals);
-    let values = Values { sql, literals, decoded: &decoded, params };
+    let nobody = Touched::default();
+    let values = Values { sql, literals, decoded: &decoded, params, touched: &nobody };
     let column = *route.key.first()?;
     let mut keys = Vec::new();
     for row in &route.rows {
@@ -447,6 +470,8 @@ const RANGES_MAX: usize = 24;
 
 fn generate(route: &GenerateRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
     same_moment(values)?;
+    // What it reads and what it writes.
+    values.touched.note(Unit::EVERYTHING);
     let distribution = topology.distributions.get(route.distribution);
     let slot = distribution
         .and_then(|distribution| slot_sql(&distribution.types, &[&format!("c{}", route.key + 1)]));
@@ -504,7 +529,14 @@ fn ranges(owners: &[ShardId], shard: ShardId) -> Vec<(usize, usize)> {
     found
 }
 
-fn hinted(topology: &Topology, distribution: usize, key: &[String]) -> Result<Plan, Refusal> {
+fn hinted(
+    topology: &Topology,
+    distribution: usize,
+    key: &[String],
+    touched: &Touched,
+) -> Result<Plan, Refusal> {
+    // Nobody has looked which tables it names.
+    touched.note(Unit::EVERYTHING);
     let types = topology.distributions.get(distribution).map_or(&[][..], |distribution| &distribution.types);
     let invalid =
         || Refusal::unsupported(ACROSS, "The key in the hint is not a value of the distribution's type.", "");
