@@ -389,6 +389,7 @@ fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> 
         control: control?,
         distributions: distributions.into_iter().collect::<Option<_>>()?,
         tables: tables?,
+        cross_shard_reads: or(&raw.cross_shard_reads, CrossShardReads::Atomic)?,
         pool: pool(&raw.pool, defaults)?,
         gather: Gather {
             rows_max: or(&raw.gather.rows_max, GATHER_ROWS_MAX)?,

@@ -241,8 +241,19 @@ pub struct Database {
     pub control: Option<Control>,
     pub distributions: Vec<Distribution>,
     pub tables: Vec<Table>,
+    pub cross_shard_reads: CrossShardReads,
     pub pool: PoolSettings,
     pub gather: Gather,
+}
+
+/// What a statement on several shards may see of a transaction that commits on several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CrossShardReads {
+    /// All or nothing.
+    #[default]
+    Atomic,
+    /// Half of it, while it is being committed.
+    Fast,
 }
 
 /// How much one statement may pull to the server that finishes it.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::document::{At, Field, Section};
 use std::path::PathBuf;
 
-use crate::model::{Address, AuthMethod, Drain, KeyType, Listen, PoolMode, Secret, SslMode};
+use crate::model::{Address, AuthMethod, CrossShardReads, Drain, KeyType, Listen, PoolMode, Secret, SslMode};
 use crate::problems::Draft;
 use crate::spread::{By, RawList, RawRange};
 use crate::values::{self, Identifiers};
@@ -43,7 +43,7 @@ const MIN_SIZE: RangeInclusive<u64> = 0..=262_143;
 const CLIENTS_OF_ONE: RangeInclusive<u64> = 0..=1_000_000;
 
 /// Sections of the design that a database or the whole file may have one day.
-const SECTIONS_NOT_YET: &[&str] = &["cross_shard_commit", "cross_shard_reads", "failover", "replica"];
+const SECTIONS_NOT_YET: &[&str] = &["cross_shard_commit", "failover", "replica"];
 
 pub(crate) struct RawConfig {
     /// Where the whole file's own problems are reported.
@@ -264,6 +264,10 @@ pub(crate) struct RawDatabase {
     /// tables.
     pub control: Field<RawControl>,
 
+    /// Whether a statement on several shards sees all of a transaction on several shards or nothing of it ("atomic"), or may see
+    /// half of one that is being committed ("fast"). Default: "atomic".
+    pub cross_shard_reads: Field<CrossShardReads>,
+
     /// `[databases.NAME.pool]`: overrides of `[pool]`.
     pub pool: RawPool,
 
@@ -396,7 +400,7 @@ impl RawConfig {
                 Field::Bad => Field::Bad,
             },
         };
-        root.not_yet(&["gather"], problems);
+        root.not_yet(&["gather", "cross_shard_reads"], problems);
         root.not_yet(SECTIONS_NOT_YET, problems);
         root.finish(problems);
         config
@@ -562,6 +566,14 @@ impl RawPool {
     }
 }
 
+fn cross_shard_reads(value: &toml::de::DeValue<'_>) -> Result<CrossShardReads, String> {
+    match values::text(value)?.as_str() {
+        "atomic" => Ok(CrossShardReads::Atomic),
+        "fast" => Ok(CrossShardReads::Fast),
+        other => Err(format!("must be \"atomic\" or \"fast\", but is {other:?}")),
+    }
+}
+
 fn pool_mode(value: &toml::de::DeValue<'_>) -> Result<PoolMode, String> {
     match values::text(value)?.as_str() {
         "transaction" => Ok(PoolMode::Transaction),
@@ -585,6 +597,7 @@ impl RawDatabase {
                 Field::Absent => Field::Absent,
                 Field::Bad => Field::Bad,
             },
+            cross_shard_reads: section.value("cross_shard_reads", problems, cross_shard_reads),
             pool: in_section(&mut section, "pool", problems, RawPool::read),
             gather: in_section(&mut section, "gather", problems, RawGather::read),
             shards: in_sections(&mut section, "shards", problems, RawShard::read),

@@ -150,6 +150,7 @@ fn the_example_file_means_what_it_says() {
                     table(None, "settings", TablePlacement::Single { shard: 0 }),
                 ],
                 pool: PoolSettings { size: 40, ..default_pool() },
+                cross_shard_reads: CrossShardReads::Atomic,
                 gather: Gather { rows_max: 200_000, bytes_max: 64 << 20 },
             },
             Database {
@@ -162,6 +163,7 @@ fn the_example_file_means_what_it_says() {
                 distributions: vec![],
                 tables: vec![],
                 pool: default_pool(),
+                cross_shard_reads: CrossShardReads::Atomic,
                 gather: Gather { rows_max: 1_000_000, bytes_max: 256 << 20 },
             },
         ],

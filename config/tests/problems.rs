@@ -185,10 +185,11 @@ fn what_is_designed_but_not_built_is_refused_by_name() {
             ),
             (
                 "cross-shard switches, wherever they stand",
-                "cross_shard_commit = \"2pc\"\n[databases.shop]\ncross_shard_reads = \"fast\"",
+                "cross_shard_commit = \"2pc\"\ncross_shard_reads = \"fast\"\n[databases.shop]\ncross_shard_reads = \"slow\"",
                 &[
                     "1:1: cross_shard_commit is not supported yet",
-                    "3:1: databases.shop.cross_shard_reads is not supported yet",
+                    "2:1: cross_shard_reads is not supported yet",
+                    "4:21: databases.shop.cross_shard_reads must be \"atomic\" or \"fast\", but is \"slow\"",
                 ],
             ),
             ("failover", "[failover]\nwait = \"5s\"", &["1:2: failover is not supported yet"]),

@@ -133,11 +133,11 @@ fn four_shards_become_five_and_then_three_under_two_pgherds_and_no_client_notice
     let started = Instant::now();
     let mut world = World::start(2);
     let checker = Checker::start(&world.urls());
-    checker.run_on(200);
+    checker.run_on(100);
 
     // A shard that has no schema yet is known, and gets no statement.
     world.reconfigure(&[0, 1, 2, 3, 4]);
-    checker.run_on(200);
+    checker.run_on(100);
     for (_, _, sql) in checker::TABLES {
         world.herd.psql(4, &format!("SET ROLE {APP_ROLE}; {sql}")).expect("the new shard gets its tables");
     }
@@ -157,7 +157,7 @@ fn four_shards_become_five_and_then_three_under_two_pgherds_and_no_client_notice
             }
         }
     }
-    checker.run_on(200);
+    checker.run_on(100);
 
     // Two shards are emptied, and leave.
     for source in [3, 4] {
@@ -165,7 +165,7 @@ fn four_shards_become_five_and_then_three_under_two_pgherds_and_no_client_notice
         block_on(world.mover.set_member(&format!("s{source}"), false));
     }
     world.reconfigure(&[0, 1, 2]);
-    checker.run_on(400);
+    checker.run_on(200);
 
     let servers = world.servers();
     assert!(servers[3].1.is_empty() && servers[4].1.is_empty());

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pgherd_config::{PoolSettings, resolve};
-use pgherd_pool::{Connector, Gate, Limits, Pass, Pool, Secrets, Target};
+use pgherd_pool::{Connector, Gate, Limits, Pass, Pool, Secrets, SnapshotGate, Target};
 use pgherd_router::topology::{Facts, Placement, Table};
 use pgherd_router::value::KeyValue;
 use pgherd_router::{ShardId, Topology};
@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::auth::Account;
 use crate::caps::Caps;
+use crate::deadlock::Holders;
 use crate::lease::Lease;
 use crate::listening::Hub;
 use crate::session::client::Told;
@@ -72,6 +73,10 @@ pub struct Database {
     requests: mpsc::UnboundedSender<Request>,
     /// LISTEN for its clients.
     pub hub: Arc<Hub>,
+    /// Between statements that read several shards and transactions that commit on several. The same across reloads.
+    pub moment: Arc<SnapshotGate>,
+    /// Transactions that are on several shards.
+    pub holders: Arc<Holders>,
     ready: watch::Sender<Readiness>,
     /// TLS towards each shard.
     pub connectors: Vec<Arc<Connector>>,
@@ -220,7 +225,7 @@ impl Database {
         users: &[pgherd_config::User],
         workers: usize,
         requests: mpsc::UnboundedSender<Request>,
-        before: Option<&HashMap<String, Arc<UserPools>>>,
+        before: Option<&Database>,
         caps: &Arc<Caps>,
     ) -> Result<Self, String> {
         let sharded = config.shards.len() > 1 || !config.tables.is_empty();
@@ -229,7 +234,13 @@ impl Database {
             made.map_err(|why| format!("shard \"{}\" of database \"{}\": {why}", shard.name, config.name))
         });
         let connectors = connectors.collect::<Result<Vec<_>, _>>()?;
-        let pools = make_pools(config, users, workers, &connectors, before.unwrap_or(&HashMap::new()), caps)?;
+        let known = before.map(Database::users).unwrap_or_default();
+        let pools = make_pools(config, users, workers, &connectors, &known, caps)?;
+        let moment = before.map(|before| before.moment.clone()).unwrap_or_default();
+        if sharded && before.is_none() {
+            // Of whatever a pgherd before this one left.
+            config.shards.iter().for_each(|shard| moment.unsettle(&shard.name));
+        }
         let topology = Topology {
             database: config.name.clone(),
             shards: config.shards.iter().map(|s| s.name.clone()).collect(),
@@ -264,6 +275,8 @@ impl Database {
             cluster: ArcSwap::from_pointee(String::new()),
             requests,
             hub: Hub::new(),
+            moment,
+            holders: before.map(|before| before.holders.clone()).unwrap_or_default(),
             ready: watch::Sender::new(ready),
             connectors,
             workers,

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod console;
 pub mod control;
 pub mod database;
+pub mod deadlock;
 pub mod demo;
 pub mod explain;
 pub mod fault;

@@ -82,9 +82,8 @@ pub async fn put_in_force(shared: &Arc<Shared>, config: Config) -> Result<(), St
             }
             old => {
                 let (requests, inbox) = mpsc::unbounded_channel();
-                let known = old.map(|old| old.users());
-                let known = known.as_deref();
-                let database = Database::new(wanted, &config.users, workers, requests, known, &shared.caps)?;
+                let old = old.map(|old| &**old);
+                let database = Database::new(wanted, &config.users, workers, requests, old, &shared.caps)?;
                 let database = Arc::new(database);
                 shared.control.spawn(control::run(database.clone(), inbox, shared.crew()));
                 new.push(database.clone());

@@ -608,3 +608,113 @@ pub async fn forget_proxies(shards: &mut Shards) -> Result<(), Problem> {
     );
     shards.rows(shards.db.config.catalog, &sql).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use pgherd_config::KeyType;
+    use pgherd_router::directory::Directory;
+    use pgherd_router::rule::KeyRange;
+    use pgherd_router::topology::{Distribution, SLOTS};
+    use pgherd_router::{ShardId, Topology};
+
+    use super::*;
+
+    fn topology() -> Topology {
+        let distribution = |name: &str, rule: Rule| Distribution {
+            name: name.into(),
+            types: vec![KeyType::BigInt],
+            rule: Arc::new(rule),
+            shown: Default::default(),
+        };
+        let all = KeyRange { from: None, to: None, shard: ShardId(0) };
+        Topology {
+            database: "shop".into(),
+            shards: vec!["s0".into()],
+            members: Vec::new(),
+            distributions: vec![
+                distribution("by_hash", Rule::hash(vec![ShardId(0); SLOTS].into()).unwrap()),
+                distribution("by_range", Rule::range(vec![all]).unwrap()),
+                distribution("by_key", Rule::Directory(Arc::new(Directory::default()))),
+            ],
+            tables: Vec::new(),
+            facts: Facts::default(),
+            epoch: 1,
+            version: 1,
+            generation: 1,
+            holds: Arc::default(),
+            moved: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_of_a_hold_holds_more() {
+        let row = |distribution: &str, cells: [Option<&str>; 4], flags: &str| {
+            let [part, from, to, key] = cells.map(|cell| cell.map(str::to_owned));
+            let text = |text: &str| Some(text.to_owned());
+            vec![
+                text("hold"),
+                text("7"),
+                text(distribution),
+                part,
+                from,
+                to,
+                key,
+                text("2030-01-01"),
+                text(flags),
+            ]
+        };
+        let key = KeyValue::from_text(KeyType::BigInt, b"42").unwrap();
+        let slot = pgherd_router::hash::slot(&[key]);
+        let cases = [
+            (
+                "slots",
+                row("by_hash", [Some("0"), Some("5"), Some("9"), None], ""),
+                Held::Slots { distribution: 0, from: 5, to: 9 },
+            ),
+            (
+                "a part of a list",
+                row("by_hash", [Some("2"), Some("5"), Some("9"), None], ""),
+                Held::Distribution(0),
+            ),
+            ("no number", row("by_hash", [Some("0"), Some("x"), Some("9"), None], ""), Held::Distribution(0)),
+            ("a range", row("by_range", [Some("3"), None, None, None], ""), Held::Distribution(1)),
+            (
+                "slots of a range",
+                row("by_range", [Some("0"), Some("5"), Some("9"), None], ""),
+                Held::Distribution(1),
+            ),
+            (
+                "a key",
+                row("by_key", [None, None, None, Some("42")], ""),
+                Held::Slots { distribution: 2, from: slot, to: slot },
+            ),
+            (
+                "no key of its type",
+                row("by_key", [None, None, None, Some("acme")], ""),
+                Held::Distribution(2),
+            ),
+            ("nothing known", row("by_key", [None, None, None, None], ""), Held::Distribution(2)),
+            ("everything", row("", [None, None, None, None], "all"), Held::Everything),
+            (
+                "a distribution that is not configured",
+                row("other", [Some("0"), Some("5"), Some("9"), None], ""),
+                Held::Everything,
+            ),
+        ];
+        let print = |text: &str| {
+            let mut row = vec![Some("print".to_owned()), Some(text.to_owned())];
+            row.resize(9, None);
+            row
+        };
+        for (why, row, expected) in cases {
+            let look = read_look(vec![print("1 2"), row], "me").unwrap();
+            assert_eq!(look.print, "1 2");
+            let [looked] = &look.holds[..] else { panic!("{why}") };
+            assert!((looked.id, looked.over) == (7, false), "{why}");
+            assert_eq!(held(looked, &topology()), expected, "{why}");
+        }
+        let over = row("by_hash", [Some("0"), Some("5"), Some("9"), None], "over");
+        assert!(read_look(vec![print("1"), over], "me").unwrap().holds[0].over);
+        assert!(read_look(Vec::new(), "me").is_err(), "no answer is no empty answer");
+    }
+}

@@ -4,6 +4,7 @@
 //! Invariant: nothing here stands in a statement's way except a schema change, which waits for fresh facts.
 
 mod catalog;
+mod deadlocks;
 mod directory;
 pub mod facts;
 pub mod findings;
@@ -198,6 +199,7 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
             }
         },
     };
+    tokio::spawn(deadlocks::watch(db.clone(), password.clone()));
     let mut follower = Follower::new(db.clone(), password.clone(), crew);
     let mut shards = Shards::new(db.clone(), password);
     shards.listen = Some(LISTEN);

@@ -37,6 +37,8 @@ pub struct Resolver {
     /// Shards that were away when the catalog was made.
     prepared: HashSet<usize>,
     rounds: u32,
+    /// Of shards that are not settled: since which event, and which prepared transactions of then are left.
+    doubts: HashMap<usize, (u64, HashSet<String>)>,
 }
 
 impl Resolver {
@@ -54,17 +56,28 @@ impl Resolver {
             if !self.prepared.contains(&shard) && catalog::prepare_shard(shards, shard).await.is_ok() {
                 self.prepared.insert(shard);
             }
+            let doubt = shards.db.moment.doubt(&shards.db.config.shards[shard].name);
             let sql = format!(
-                "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, {})
-                 AND prepared < pg_catalog.clock_timestamp() - interval '{OWNER_TIME}'",
+                "SELECT gid, prepared < pg_catalog.clock_timestamp() - interval '{OWNER_TIME}' FROM pg_catalog.pg_prepared_xacts
+                 WHERE database = pg_catalog.current_database() AND pg_catalog.starts_with(gid, {})",
                 literal(&prefix)
             );
             let Ok(rows) = shards.rows(shard, &sql).await else { continue };
-            for text in rows.into_iter().flatten().flatten() {
-                if let Err(e) = self.finish(shards, shard, &text).await {
-                    tracing::warn!(shard = %shards.db.config.shards[shard].name, why = %describe(&*e), "a prepared transaction is still unresolved");
+            let mut left = HashSet::new();
+            for row in rows {
+                let [Some(text), Some(old)] = &row[..] else { continue };
+                if old == "t" {
+                    match self.finish(shards, shard, text).await {
+                        Ok(true) => continue,
+                        Ok(false) => {}
+                        Err(e) => {
+                            tracing::warn!(shard = %shards.db.config.shards[shard].name, why = %describe(&*e), "a prepared transaction is still unresolved");
+                        }
+                    }
                 }
+                left.insert(text.clone());
             }
+            self.settle(shards, shard, doubt, left);
         }
         self.rounds = self.rounds.wrapping_add(1);
         if self.rounds % CLEAN_EVERY == 1
@@ -74,8 +87,28 @@ impl Resolver {
         }
     }
 
-    async fn finish(&mut self, shards: &mut Shards, shard: usize, text: &str) -> Result<(), Problem> {
-        let Some(gid) = Gid::parse(text) else { return Ok(()) };
+    /// A shard is settled when none is left of the transactions that it had prepared when it came in doubt. Those that were
+    /// prepared later are of a living owner, who lets nobody look while it commits.
+    fn settle(&mut self, shards: &Shards, shard: usize, doubt: Option<u64>, left: HashSet<String>) {
+        let Some(doubt) = doubt else {
+            self.doubts.remove(&shard);
+            return;
+        };
+        let (event, of_then) = self.doubts.entry(shard).or_insert_with(|| (doubt, left.clone()));
+        if *event != doubt {
+            (*event, *of_then) = (doubt, left);
+        } else {
+            of_then.retain(|gid| left.contains(gid));
+        }
+        if of_then.is_empty() {
+            self.doubts.remove(&shard);
+            shards.db.moment.settle(&shards.db.config.shards[shard].name, doubt);
+        }
+    }
+
+    /// `true`: it is finished.
+    async fn finish(&mut self, shards: &mut Shards, shard: usize, text: &str) -> Result<bool, Problem> {
+        let Some(gid) = Gid::parse(text) else { return Ok(false) };
         let decider = shards.db.config.shards.iter().position(|s| s.name == gid.decider);
         let decider =
             decider.ok_or_else(|| format!("its deciding shard \"{}\" is not configured", gid.decider))?;
@@ -93,7 +126,7 @@ impl Resolver {
                 let _ = shards.rows(decider, "ROLLBACK").await;
                 return match code.as_deref() {
                     // Its owner is alive: lock_not_available.
-                    Some("55P03") => Ok(()),
+                    Some("55P03") => Ok(false),
                     _ => Err(e),
                 };
             }
@@ -110,10 +143,10 @@ impl Resolver {
                     outcome = verb,
                     "finished a transaction that its proxy left prepared",
                 );
-                Ok(())
+                Ok(true)
             }
             // undefined_object: its owner, or another resolver, was faster. object_in_use: is being so.
-            Err(e) if matches!(sqlstate(&e).as_deref(), Some("42704" | "55000" | "55006")) => Ok(()),
+            Err(e) if matches!(sqlstate(&e).as_deref(), Some("42704" | "55000" | "55006")) => Ok(false),
             Err(e) => Err(e),
         }
     }

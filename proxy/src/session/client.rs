@@ -17,6 +17,7 @@ use super::link::BLOCK_BYTES;
 use super::names::Names;
 use super::seldom::Seldom;
 use super::statements::{Prepared, ServerName, StatementId};
+use crate::deadlock::Holder;
 
 /// Bytes waiting for a slow client beyond which its servers are not read.
 const BACKLOG_BYTES: usize = 64 * 1024;
@@ -53,6 +54,8 @@ pub struct Client {
     pub described: Seldom<StatementId, Described>,
     /// The last definition that an error took back: a server may yet speak of it.
     pub undone: Option<(Box<[u8]>, Rc<Prepared>)>,
+    /// Its transaction, while that is on several shards.
+    pub holder: Option<Arc<Holder>>,
     pub tally: Tally,
 }
 
@@ -128,6 +131,13 @@ fn fenced(said: Report) -> Vec<u8> {
     bytes.split_off(pgherd_wire::frame::HEADER_BYTES)
 }
 
+/// What the victim of a deadlock over several shards is told: PostgreSQL's words, and where it differs.
+fn deadlocked() -> Report {
+    Report::error("40P01", "deadlock detected")
+        .detail("The transaction waits on one shard for another one that waits on another shard for it.")
+        .hint("Run the transaction again.")
+}
+
 impl Client {
     pub fn new(stream: Stream, told: Arc<Told>) -> Self {
         Self {
@@ -148,6 +158,7 @@ impl Client {
             statements: Names::default(),
             described: Seldom::default(),
             undone: None,
+            holder: None,
             tally: Tally::default(),
         }
     }
@@ -158,6 +169,15 @@ impl Client {
     pub fn own_names(&self, body: &[u8]) -> Option<Vec<u8>> {
         if body.windows(FENCED.len()).any(|bytes| bytes == FENCED) {
             return Some(fenced(Report::read_whole(body)));
+        }
+        if self.holder.as_ref().is_some_and(|holder| holder.is_victim()) {
+            let report = Report::read(body);
+            // query_canceled: of our own doing.
+            if report.sqlstate == "57014" {
+                let mut said = Vec::new();
+                deadlocked().write(&mut said);
+                return Some(said.split_off(HEADER_BYTES));
+            }
         }
         let prefix = [&b"\""[..], ServerName::PREFIX].concat();
         let at = body.windows(prefix.len()).position(|bytes| bytes == prefix)?;

@@ -12,6 +12,7 @@ use pgherd_wire::message::{self, Report};
 
 use super::link::{Expect, Unit};
 use super::query::refused;
+use super::snapshot::{ATTEMPTS_MAX, Moment, overtaken};
 use super::statements::Prepared;
 use super::transaction::Block;
 use super::{End, LinkError, Session};
@@ -97,7 +98,9 @@ impl Session {
                             bound: bound_of(&via),
                         });
                         let jobs = jobs.collect();
-                        self.run_jobs(jobs, &each, &via).await?
+                        let atomic =
+                            template.read_only && !each.first_alone && self.of_one_moment(&each.shards);
+                        self.run_jobs(jobs, &each, &via, atomic).await?
                     }
                     Plan::Merge(merge) => self.run_merge(text, &merge, &via).await?,
                     Plan::Explain(explain) => self.run_explain(text, &explain, &via).await?,
@@ -116,7 +119,7 @@ impl Session {
                             };
                             jobs.push(Job { shard: part.shard, sql: part.sql, bound });
                         }
-                        self.run_jobs(jobs, &each, &via).await?
+                        self.run_jobs(jobs, &each, &via, false).await?
                     }
                     Plan::Any | Plan::One(_) | Plan::Gather(_) => {
                         Err(Report::error("XX000", "a plan of one shard was fanned out"))
@@ -238,6 +241,9 @@ impl Session {
 
     /// Holds a server of every one of the shards.
     pub(super) async fn join_all(&mut self, shards: &[ShardId]) -> Result<(), LinkError> {
+        if self.wants_snapshot() {
+            Box::pin(self.take_snapshot()).await?;
+        }
         if self.block.is_none() && self.pinned.is_none() {
             self.release_all();
         }
@@ -260,9 +266,10 @@ impl Session {
 
     async fn run_jobs(
         &mut self,
-        jobs: Vec<Job>,
+        mut jobs: Vec<Job>,
         each: &Each,
         via: &Via<'_>,
+        atomic: bool,
     ) -> Result<Result<String, Report>, End> {
         let describe = match via {
             Via::Simple => true,
@@ -272,32 +279,53 @@ impl Session {
         // Every shard answers the same: only the first one's rows are the client's.
         let same = matches!(each.combine, Combine::Same);
         let mut formats = Vec::new();
-        let mut indices = Vec::new();
-        for (n, mut job) in jobs.into_iter().enumerate() {
-            let Some(i) = self.links.iter().position(|l| l.shard == job.shard) else {
-                return Ok(Err(Report::error("XX000", "a participant is missing")));
-            };
-            let unit = match n {
-                _ if collect => Unit::Collect,
-                0 => Unit::Rows { describe },
-                _ if same => Unit::Quiet,
-                _ => Unit::Rows { describe: false },
-            };
+        for job in &mut jobs {
             if let (Combine::Aggregate(_), Some((_, tail))) = (&each.combine, &mut job.bound)
                 && let Err(report) = results_as_text(tail, &mut formats)
             {
                 return Ok(Err(report));
             }
-            self.send_job(i, &job, unit, describe || collect);
-            indices.push(i);
-            if n == 0 && each.first_alone {
-                self.run_units_watched(&[i]).await?;
-                if let Some(error) = self.links[i].captured.error.clone() {
-                    return Ok(Err(Report::read_whole(&error)));
+        }
+        let mut indices = Vec::new();
+        let mut attempts = 0;
+        'asked: loop {
+            let moment = match atomic {
+                false => Moment::Any,
+                true => match self.enter_moment(&each.shards).await {
+                    Ok(moment) => moment,
+                    Err(LinkError::Refused(report)) => return Ok(Err(report)),
+                    Err(LinkError::End(end)) => return Err(end),
+                },
+            };
+            indices.clear();
+            for (n, job) in jobs.iter().enumerate() {
+                let Some(i) = self.links.iter().position(|l| l.shard == job.shard) else {
+                    return Ok(Err(Report::error("XX000", "a participant is missing")));
+                };
+                let unit = match n {
+                    _ if collect => Unit::Collect,
+                    0 => Unit::Rows { describe },
+                    _ if same => Unit::Quiet,
+                    _ => Unit::Rows { describe: false },
+                };
+                self.send_job(i, job, unit, describe || collect, &moment);
+                indices.push(i);
+                if n == 0 && each.first_alone {
+                    self.run_units_watched(&[i]).await?;
+                    if let Some(error) = self.links[i].captured.error.clone() {
+                        return Ok(Err(Report::read_whole(&error)));
+                    }
+                    if self.links[i].broken.is_some() {
+                        break 'asked;
+                    }
                 }
-                if self.links[i].broken.is_some() {
-                    break;
-                }
+            }
+            if self.all_begun(moment, &indices).await? {
+                break;
+            }
+            attempts += 1;
+            if attempts == ATTEMPTS_MAX {
+                return Ok(Err(overtaken()));
             }
         }
         // Shard after shard: the first one's rows first. The others run meanwhile and wait with theirs.
@@ -376,7 +404,7 @@ impl Session {
                 *prepared = self.worker.intern_text(&self.reading(), sql, &prepared.types);
             }
             let job = Job { shard, sql: sql.to_owned(), bound };
-            self.send_job(index, &job, Unit::Collect, true);
+            self.send_job(index, &job, Unit::Collect, true, &Moment::Any);
             indices.push(index);
         }
         self.run_units_watched(&indices).await?;
@@ -502,9 +530,12 @@ impl Session {
         }
     }
 
-    fn send_job(&mut self, index: usize, job: &Job, unit: Unit, describe: bool) {
+    fn send_job(&mut self, index: usize, job: &Job, unit: Unit, describe: bool, moment: &Moment) {
         match &job.bound {
-            None => self.links[index].send_unit(&job.sql, unit),
+            None => match moment {
+                Moment::Any => self.links[index].send_unit(&job.sql, unit),
+                Moment::One { flush, .. } => self.links[index].send_read(&job.sql, unit, *flush),
+            },
             Some((prepared, tail)) => {
                 let name = self.put_statement(index, prepared, false);
                 let link = &mut self.links[index];
@@ -517,6 +548,9 @@ impl Session {
                 });
                 if describe {
                     message::describe(&mut link.out, b'P', b"");
+                }
+                if moment.flush() {
+                    link.out.extend_from_slice(message::FLUSH);
                 }
                 message::execute(&mut link.out, b"", 0);
                 link.out.extend_from_slice(message::SYNC);
@@ -582,16 +616,41 @@ impl Session {
         header: bool,
     ) -> Result<Result<String, Report>, End> {
         let binary = format == CopyFormat::Binary;
-        let mut tags = Vec::new();
-        for (n, shard) in shards.iter().enumerate() {
-            let Some(i) = self.links.iter().position(|l| l.shard == *shard) else {
-                return Ok(Err(Report::error("XX000", "a participant is missing")));
+        let mut indices = Vec::new();
+        for shard in shards {
+            match self.links.iter().position(|l| l.shard == *shard) {
+                Some(index) => indices.push(index),
+                None => return Ok(Err(Report::error("XX000", "a participant is missing"))),
+            }
+        }
+        let mut attempts = 0;
+        loop {
+            let moment = match self.of_one_moment(shards) {
+                false => Moment::Any,
+                true => match self.enter_moment(shards).await {
+                    Ok(moment) => moment,
+                    Err(LinkError::Refused(report)) => return Ok(Err(report)),
+                    Err(LinkError::End(end)) => return Err(end),
+                },
             };
-            self.links[i].send_unit(text, Unit::CopyOut { first: n == 0, header, binary });
+            for (n, &i) in indices.iter().enumerate() {
+                self.links[i].send_unit(text, Unit::CopyOut { first: n == 0, header, binary });
+            }
+            if self.all_begun(moment, &indices).await? {
+                break;
+            }
+            attempts += 1;
+            if attempts == ATTEMPTS_MAX {
+                return Ok(Err(overtaken()));
+            }
+        }
+        // Shard after shard; the others wait with their rows.
+        let mut tags = Vec::new();
+        for &i in &indices {
             self.run_units_watched(&[i]).await?;
             match self.unit_result(i) {
                 Ok(tag) => tags.extend(tag),
-                Err(report) => return Ok(Err(report)),
+                Err(report) => return self.stop(&indices, report).await.map(Err),
             }
         }
         if binary {

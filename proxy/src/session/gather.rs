@@ -4,7 +4,8 @@
 //! - The statement's own text is read by PostgreSQL before anything is pulled: its mistakes are said as it says them, and the
 //!   types of parameters and columns are those of the real tables.
 //! - What is pulled belongs to the client's transaction: the links are its own, its uncommitted rows are seen, and a failure fails it.
-//!   Outside a transaction it is one of pgherd's own, in which each shard has one snapshot.
+//!   Outside a transaction it is one of pgherd's own, in which each shard has one snapshot; in a READ COMMITTED transaction the rows
+//!   are read from portals, opened at one moment ([`Session::open_portals`]).
 //! - Nothing is left behind: the tables go with the statement, or with its transaction.
 //! - Memory is what is on its way ([`ON_THE_WAY_BYTES`]); what the statement may need is limited by `gather.rows_max` and
 //!   `gather.bytes_max`.
@@ -20,11 +21,21 @@ use pgherd_wire::message::{self, Report};
 
 use super::fan::{Via, format_of};
 use super::link::{Expect, Unit};
+use super::snapshot::{Moment, overtaken};
 use super::transaction::Block;
 use super::{End, LinkError, Session};
 
 /// Bytes waiting for the scratch server beyond which no more rows are read from the others.
 const ON_THE_WAY_BYTES: usize = 256 * 1024;
+
+/// Rows that the scratch server sends before it takes them in again.
+const PIECE_ROWS: u32 = 1_000;
+
+/// How often the portals of a gather are opened before it is given up; between the first and the last of a shard are some 100 us.
+const PORTAL_ATTEMPTS_MAX: usize = 50;
+
+/// Two that are the same: nothing was committed between them.
+const SNAPSHOT: &str = "SELECT pg_catalog.txid_current_snapshot()";
 
 /// Signature, flags, no extension (copyto.c).
 const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -80,7 +91,15 @@ impl Session {
             gather.pulls.iter().flat_map(|pull| pull.shards.iter().copied()).chain([scratch]).collect();
         shards.sort_unstable();
         shards.dedup();
-        let outcome = match self.join_all(&shards).await {
+        let joined = match self.join_all(&shards).await {
+            Ok(())
+                if self.of_one_moment(&shards) && self.block.as_ref().is_some_and(|b| b.of_one_statement) =>
+            {
+                self.take_snapshots_of(&shards).await
+            }
+            joined => joined,
+        };
+        let outcome = match joined {
             Ok(()) => {
                 if let Some(block) = &mut self.block {
                     block.scratch = Some(scratch);
@@ -176,7 +195,23 @@ impl Session {
         let pulls: &[Pull] = if gather.explain == Explain::Plan { &[] } else { &gather.pulls };
         let here: Vec<&Pull> = pulls.iter().filter(|pull| pull.shards.contains(&scratch)).collect();
         let mut rows = 0;
-        if !here.is_empty() {
+        let mut bytes = 0;
+        // In READ COMMITTED each statement here would have a snapshot of its own.
+        let mut portals = None;
+        if !pulls.is_empty() && !self.block.as_ref().is_some_and(|b| b.snapshot || b.of_one_statement) {
+            match self.open_portals(pulls, &bound, scratch).await? {
+                Ok(attempt) => portals = Some(attempt),
+                Err(report) => return Ok(Err(report)),
+            }
+        }
+        if let Some(attempt) = portals {
+            for (n, pull) in pulls.iter().enumerate().filter(|(_, pull)| pull.shards.contains(&scratch)) {
+                let portal = portal_name(attempt, n);
+                if let Err(report) = self.pull_here(pull, &portal, at, &mut rows, &mut bytes).await? {
+                    return Ok(Err(report));
+                }
+            }
+        } else if !here.is_empty() {
             self.begin_unit(at);
             for pull in here {
                 let sql = format!(
@@ -201,8 +236,7 @@ impl Session {
         }
 
         // 3. Those of the other shards, table after table, from all shards at once.
-        let mut bytes = 0;
-        for pull in pulls {
+        for (n, pull) in pulls.iter().enumerate() {
             let mut sources = Vec::new();
             for shard in pull.shards.iter().filter(|shard| **shard != scratch) {
                 match self.links.iter().position(|l| l.shard == *shard) {
@@ -232,7 +266,9 @@ impl Session {
                 .detail("extra_float_digits is set below 1, so that the shards round what they answer.")
                 .hint("RESET extra_float_digits.")));
             }
-            if let Err(report) = self.pull(pull, &bound, at, &sources, &mut rows, &mut bytes).await? {
+            let portal = portals.map(|attempt| portal_name(attempt, n));
+            let from = (&sources[..], portal.as_deref());
+            if let Err(report) = self.pull(pull, &bound, at, from, &mut rows, &mut bytes).await? {
                 return Ok(Err(report));
             }
         }
@@ -320,16 +356,124 @@ impl Session {
         lines
     }
 
-    /// Rows of one table go from their shards into its temporary table.
-    async fn pull(
+    /// Opens a portal for each pull on each of its shards, all as of one moment: no commit over several shards goes in between
+    /// (the snapshot gate), and none on one shard (its snapshot before the first and behind the last of them is the same). The number that is
+    /// part of their names.
+    async fn open_portals(
+        &mut self,
+        pulls: &[Pull],
+        bound: &Bound<'_>,
+        scratch: ShardId,
+    ) -> Result<Result<u64, Report>, End> {
+        let mut shards: Vec<ShardId> = pulls.iter().flat_map(|pull| pull.shards.iter().copied()).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        let mut last = None;
+        for _ in 0..PORTAL_ATTEMPTS_MAX {
+            let moment = match self.of_one_moment(&shards) {
+                false => Moment::Any,
+                true => match self.enter_moment(&shards).await {
+                    Ok(moment) => moment,
+                    Err(LinkError::Refused(report)) => return Ok(Err(report)),
+                    Err(LinkError::End(end)) => return Err(end),
+                },
+            };
+            self.pieces += 1;
+            let attempt = self.pieces;
+            let mut indices = Vec::new();
+            for &shard in &shards {
+                let Some(i) = self.links.iter().position(|l| l.shard == shard) else {
+                    return Ok(Err(Report::error("XX000", "a participant is missing")));
+                };
+                self.begin_unit(i);
+                for (n, _) in pulls.iter().enumerate().filter(|(_, pull)| pull.shards.contains(&shard)) {
+                    if let Some(last) = last {
+                        message::close(&mut self.links[i].out, b'P', portal_name(last, n).as_bytes());
+                    }
+                }
+                run(&mut self.links[i].out, SNAPSHOT, &[], &[], &[], 0);
+                for (n, pull) in pulls.iter().enumerate().filter(|(_, pull)| pull.shards.contains(&shard)) {
+                    let (types, formats, values) = bound.of(pull, shard == scratch);
+                    let out = &mut self.links[i].out;
+                    message::parse(out, b"", pull.select().as_bytes(), &types);
+                    let results = [u16::from(pull.binary)];
+                    message::bind(out, portal_name(attempt, n).as_bytes(), b"", &formats, &values, &results);
+                }
+                run(&mut self.links[i].out, SNAPSHOT, &[], &[], &[], 0);
+                self.end_unit(i, Unit::Collect);
+                indices.push(i);
+            }
+            self.run_units_watched(&indices).await?;
+            let mut same = moment.holds();
+            drop(moment);
+            let mut failed = None;
+            for &i in &indices {
+                if let Err(report) = self.unit_result(i) {
+                    failed.get_or_insert(report);
+                }
+                let rows = &self.links[i].captured.rows;
+                same &= rows.len() == 2 && rows[0] == rows[1];
+            }
+            if let Some(report) = failed {
+                return Ok(Err(report));
+            }
+            if same {
+                return Ok(Ok(attempt));
+            }
+            last = Some(attempt);
+        }
+        Ok(Err(overtaken()))
+    }
+
+    /// Rows that are on the scratch server itself, piece by piece: it cannot send and take in at once.
+    async fn pull_here(
         &mut self,
         pull: &Pull,
-        bound: &Bound<'_>,
+        portal: &str,
         at: usize,
-        sources: &[usize],
         rows: &mut u64,
         bytes: &mut u64,
     ) -> Result<Result<(), Report>, End> {
+        let limits = self.db.config.gather;
+        loop {
+            self.begin_unit(at);
+            message::execute(&mut self.links[at].out, portal.as_bytes(), PIECE_ROWS);
+            self.end_unit(at, Unit::Pull { binary: pull.binary });
+            self.run_units_watched(&[at]).await?;
+            if let Err(report) = self.unit_result(at) {
+                return Ok(Err(report));
+            }
+            let captured = &mut self.links[at].captured;
+            let more = captured.suspended;
+            *rows += captured.pulled_rows;
+            *bytes += captured.pulled_bytes;
+            let pulled = std::mem::take(&mut captured.pulled);
+            if *rows > limits.rows_max {
+                return Ok(Err(too_many_rows(limits.rows_max)));
+            }
+            if *bytes > limits.bytes_max {
+                return Ok(Err(too_many_bytes(limits.bytes_max)));
+            }
+            if !pulled.is_empty() {
+                self.begin_copy(pull, at);
+                let link = &mut self.links[at];
+                message::copy_data(&mut link.out, &pulled);
+                if pull.binary {
+                    message::copy_data(&mut link.out, BINARY_TRAILER);
+                }
+                link.out.extend_from_slice(message::COPY_DONE);
+                self.run_units_watched(&[at]).await?;
+                if let Err(report) = self.unit_result(at) {
+                    return Ok(Err(report));
+                }
+            }
+            if !more {
+                return Ok(Ok(()));
+            }
+        }
+    }
+
+    fn begin_copy(&mut self, pull: &Pull, at: usize) {
         let format = if pull.binary { "binary" } else { "text" };
         let copy = format!("COPY pg_temp.{} ({}) FROM STDIN (FORMAT {format})", pull.name, pull.columns);
         self.links[at].send_unit(&copy, Unit::Quiet);
@@ -337,11 +481,32 @@ impl Session {
             // Behind the Query that begins the COPY: if that fails, the server ignores it.
             message::copy_data(&mut self.links[at].out, BINARY_HEADER);
         }
+    }
+
+    /// Rows of one table go from their shards into its temporary table. With a portal's name: from there.
+    async fn pull(
+        &mut self,
+        pull: &Pull,
+        bound: &Bound<'_>,
+        at: usize,
+        (sources, portal): (&[usize], Option<&str>),
+        rows: &mut u64,
+        bytes: &mut u64,
+    ) -> Result<Result<(), Report>, End> {
+        self.begin_copy(pull, at);
         let (types, formats, values) = bound.of(pull, false);
         for &i in sources {
             self.begin_unit(i);
-            let results = u16::from(pull.binary);
-            run(&mut self.links[i].out, &pull.select(), &types, &formats, &values, results);
+            let out = &mut self.links[i].out;
+            match portal {
+                Some(portal) => {
+                    message::execute(out, portal.as_bytes(), 0);
+                    message::close(out, b'P', portal.as_bytes());
+                }
+                None => {
+                    run(out, &pull.select(), &types, &formats, &values, u16::from(pull.binary));
+                }
+            }
             self.end_unit(i, Unit::Pull { binary: pull.binary });
         }
         let limits = self.db.config.gather;
@@ -468,6 +633,10 @@ impl<'a> Bound<'a> {
         }
         (types, formats, values)
     }
+}
+
+fn portal_name(attempt: u64, pull: usize) -> String {
+    format!("pgherd_pull_{attempt}_{pull}")
 }
 
 /// One statement of a unit, up to and with Execute.

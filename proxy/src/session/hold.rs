@@ -218,7 +218,8 @@ impl Session {
         }
         let snapshot = stand.snapshot.get();
         let unseen = |moved: &&touch::Moved| moved.generation > snapshot;
-        if block.is_some_and(|block| block.has_one_snapshot(&self.settings, self.pools.default_isolation()))
+        let of_server = self.pools.default_isolation();
+        if block.is_some_and(|block| block.keeps_snapshot(&self.settings, of_server).is_some())
             && topology
                 .moved
                 .iter()

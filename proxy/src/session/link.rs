@@ -147,6 +147,8 @@ pub struct Captured {
     pub rows_raw: Vec<u8>,
     /// PortalSuspended: there are more.
     pub suspended: bool,
+    /// Its portal is bound (BindComplete), or its COPY begun: its snapshot is taken.
+    pub begun: bool,
     pub no_data: bool,
     /// What DescribeQuiet learned: see [`Described`].
     pub columns: Option<u64>,
@@ -210,6 +212,10 @@ pub struct Link {
     /// Bytes left of a frame that is passed on as it comes; `true`: to the client.
     body_left: usize,
     body_forward: bool,
+    /// What a unit says behind its beginning is left where it is, until the other shards have begun as well.
+    hold: bool,
+    /// Something was left.
+    held: bool,
     pub expects: VecDeque<Expect>,
     /// Extended messages were sent since the last Sync.
     pub unsynced: bool,
@@ -259,6 +265,8 @@ impl Link {
             end: 0,
             body_left: 0,
             body_forward: false,
+            hold: false,
+            held: false,
             expects: spare.expects,
             unsynced: false,
             skipping: false,
@@ -349,7 +357,34 @@ impl Link {
         self.expects.push_back(Expect::Unit(unit));
     }
 
+    /// Like [`Self::send_unit`], in messages of which one says that its snapshot is taken. `flush`: the server says so at once.
+    pub fn send_read(&mut self, sql: &str, unit: Unit, flush: bool) {
+        self.captured.begin();
+        message::parse(&mut self.out, b"", sql.as_bytes(), &[]);
+        message::bind(&mut self.out, b"", b"", &[], &[], &[]);
+        message::describe(&mut self.out, b'P', b"");
+        if flush {
+            self.out.extend_from_slice(message::FLUSH);
+        }
+        message::execute(&mut self.out, b"", 0);
+        self.out.extend_from_slice(message::SYNC);
+        self.server.state.unnamed = None;
+        self.expects.push_back(Expect::Unit(unit));
+    }
+
+    /// From here on nothing is taken in behind the beginning of the unit that was sent.
+    pub fn hold(&mut self, hold: bool) {
+        self.hold = hold;
+    }
+
+    /// The unit that was sent has begun, or will not.
+    pub fn has_begun(&self) -> bool {
+        self.captured.begun || self.broken.is_some() || self.quiet()
+    }
+
     pub fn fail(&mut self, broken: Broken) {
+        self.hold = false;
+        self.held = false;
         if self.broken.is_none() {
             self.broken = Some(Box::new(broken));
         }
@@ -408,6 +443,13 @@ impl Link {
     pub fn poll_take(&mut self, cx: &mut Context<'_>, client: &mut Client) -> bool {
         if self.broken.is_some() || client.backlogged() {
             return false;
+        }
+        if self.held && !self.hold {
+            self.held = false;
+            if let Err(why) = self.digest(cx, client) {
+                self.fail(Broken::Violation(why));
+            }
+            return true;
         }
         if self.block.len() < BLOCK_BYTES {
             self.block.resize(BLOCK_BYTES, 0);
@@ -504,6 +546,15 @@ impl Link {
                 // Most of what ever comes.
                 at += head.total();
                 continue;
+            }
+            if self.hold {
+                // A COPY has its snapshot when it begins; the client is told of that later.
+                self.captured.begun |= head.kind == b'H'
+                    && matches!(self.expects.front(), Some(Expect::Unit(Unit::CopyOut { .. })));
+                if self.captured.begun {
+                    self.held = true;
+                    break;
+                }
             }
             // Replies of pgherd's own that stand before this one.
             if let Some(Expect::Local(..)) = self.expects.front() {
@@ -988,7 +1039,11 @@ impl Link {
                 self.captured.suspended = true;
                 Ok(false)
             }
-            b'2' | b'3' | b'c' => Ok(false),
+            b'2' => {
+                self.captured.begun = true;
+                Ok(false)
+            }
+            b'3' | b'c' => Ok(false),
             other => Err(format!("message {:?} in reply to a statement", other as char)),
         }
     }

@@ -26,6 +26,7 @@ use super::client::Client;
 use super::fan::{Via, same_columns};
 use super::link::{Expect, Link, Unit};
 use super::query::refused;
+use super::snapshot::{ATTEMPTS_MAX, Moment, overtaken};
 use super::statements::Prepared;
 use super::transaction::Block;
 use super::{End, LinkError, Session};
@@ -367,8 +368,8 @@ impl Session {
             },
         };
         let mut merging = Merging::new(plan, String::new(), self.rounds_floats());
-        if let Err(report) = self.start(&merging, plan.sql.as_deref().unwrap_or(text), statement.as_ref(), 0)
-        {
+        let sql = plan.sql.as_deref().unwrap_or(text);
+        if let Err(report) = self.start(&mut merging, sql, statement.as_ref(), 0).await? {
             return Ok(Err(report));
         }
         match self.go_on(&mut merging, describe, u64::MAX, 0).await? {
@@ -400,20 +401,58 @@ impl Session {
         Ok((statement, bind.split_off(7)))
     }
 
-    /// Asks all shards. `rows`: of a portal, so many at first.
-    fn start(
+    /// Asks all shards, as of one moment. `rows`: of a portal, so many at first.
+    async fn start(
+        &mut self,
+        merging: &mut Merging,
+        sql: &str,
+        statement: Option<&(Rc<Prepared>, Vec<u8>)>,
+        rows: u32,
+    ) -> Result<Result<(), Report>, End> {
+        let shards = merging.plan.shards.clone();
+        for _ in 0..ATTEMPTS_MAX {
+            if rows > 0 {
+                // One that was overtaken goes with the transaction.
+                self.pieces += 1;
+                merging.portal = format!("pgherd_piece_{}", self.pieces);
+            }
+            let moment = match self.of_one_moment(&shards) {
+                false => Moment::Any,
+                true => match self.enter_moment(&shards).await {
+                    Ok(moment) => moment,
+                    Err(LinkError::Refused(report)) => return Ok(Err(report)),
+                    Err(LinkError::End(end)) => return Err(end),
+                },
+            };
+            if let Err(report) = self.ask(merging, sql, statement, rows, &moment) {
+                return Ok(Err(report));
+            }
+            let indices: Vec<usize> =
+                (0..self.links.len()).filter(|&i| shards.contains(&self.links[i].shard)).collect();
+            if self.all_begun(moment, &indices).await? {
+                return Ok(Ok(()));
+            }
+        }
+        Ok(Err(overtaken()))
+    }
+
+    fn ask(
         &mut self,
         merging: &Merging,
         sql: &str,
         statement: Option<&(Rc<Prepared>, Vec<u8>)>,
         rows: u32,
+        moment: &Moment,
     ) -> Result<(), Report> {
         for stream in &merging.streams {
             let Some(index) = self.links.iter().position(|link| link.shard == stream.shard) else {
                 return Err(Report::error("XX000", "a participant is missing"));
             };
             let Some((prepared, tail)) = statement else {
-                self.links[index].send_unit(sql, Unit::Stream);
+                match moment {
+                    Moment::Any => self.links[index].send_unit(sql, Unit::Stream),
+                    Moment::One { flush, .. } => self.links[index].send_read(sql, Unit::Stream, *flush),
+                }
                 continue;
             };
             let name = self.put_statement(index, prepared, false);
@@ -428,6 +467,9 @@ impl Session {
                 o.extend_from_slice(tail);
             });
             message::describe(&mut link.out, b'P', portal);
+            if moment.flush() {
+                link.out.extend_from_slice(message::FLUSH);
+            }
             message::execute(&mut link.out, portal, rows);
             link.out.extend_from_slice(message::SYNC);
             link.expects.push_back(Expect::Unit(Unit::Stream));
@@ -561,7 +603,7 @@ impl Session {
     }
 
     /// The statement has failed: nothing more of it reaches the client, and the shards need not go on.
-    async fn stop(&mut self, indices: &[usize], report: Report) -> Result<Report, End> {
+    pub(super) async fn stop(&mut self, indices: &[usize], report: Report) -> Result<Report, End> {
         let mut report = report;
         let mut worded = !report.message.is_empty();
         for &i in indices {
@@ -652,10 +694,10 @@ impl Session {
                     Ok(statement) => statement,
                     Err(report) => return Ok(Err(report)),
                 };
-                self.pieces += 1;
                 let rounded = self.rounds_floats();
-                let new = Merging::new(&plan, format!("pgherd_piece_{}", self.pieces), rounded);
-                if let Err(report) = self.start(&new, "", Some(&statement), piece) {
+                let mut new = Merging::new(&plan, String::new(), rounded);
+                if let Err(report) = self.start(&mut new, "", Some(&statement), piece).await? {
+                    self.purge_broken();
                     return Ok(Err(report));
                 }
                 let new = Rc::new(Cell::new(Some(new)));

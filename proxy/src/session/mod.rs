@@ -32,6 +32,7 @@ mod query;
 mod schema;
 mod seldom;
 pub mod settings;
+mod snapshot;
 pub mod statements;
 mod transaction;
 
@@ -850,6 +851,14 @@ impl Session {
     /// The link to `shard`, ready to take a statement of the client: joined to the transaction, with the client's settings, and
     /// no other link owing replies.
     async fn link_for(&mut self, shard: ShardId) -> Result<usize, LinkError> {
+        if self.wants_snapshot() {
+            Box::pin(self.take_snapshot()).await?;
+        }
+        self.link_to(shard).await
+    }
+
+    /// Like [`Self::link_for`], for what needs no snapshot: settings, and what has to stand before it.
+    async fn link_to(&mut self, shard: ShardId) -> Result<usize, LinkError> {
         if let Some(index) = self.links.iter().position(|l| l.shard == shard) {
             if self.links.iter().enumerate().any(|(i, l)| i != index && !l.quiet()) {
                 self.settle().await?;
@@ -1048,9 +1057,33 @@ impl Session {
                 link.send_unit(&block.prologue_sql(), Unit::Prelude);
                 link.in_block = true;
                 link.wrote = false;
+                self.list_holder(index);
             }
         }
         Ok(())
+    }
+
+    /// A shard has joined the transaction: with two of them it may be part of a deadlock that no server sees.
+    fn list_holder(&mut self, index: usize) {
+        let backend = |link: &Link| Some((link.shard.0 as usize, link.server.cancel.process_id()?));
+        let Some(block) = &mut self.block else { return };
+        match &block.listing {
+            Some(listing) => {
+                if let Some(backend) = backend(&self.links[index]) {
+                    listing.holder.joined(backend);
+                }
+            }
+            None => {
+                let joined = self.links.iter().filter(|link| link.in_block);
+                if joined.clone().count() > 1 {
+                    let backends = joined.filter_map(backend).collect();
+                    let began = self.card.xact_since.get().unwrap_or_else(|| self.card.since.get());
+                    let listing = self.db.holders.list(backends, began, self.cancel.clone());
+                    self.client.holder = Some(listing.holder.clone());
+                    block.listing = Some(listing);
+                }
+            }
+        }
     }
 
     /// Waits until the given links have answered all that they were asked. Broken ones count as answered.

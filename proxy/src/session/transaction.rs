@@ -17,6 +17,7 @@ use super::link::{Expect, Unit};
 use super::listen::Change;
 use super::settings::{Settings, Value, literal};
 use super::{End, LinkError, Session};
+use crate::deadlock::Listing;
 use crate::fault;
 use crate::gid::Gid;
 
@@ -52,8 +53,16 @@ pub struct Block {
     pub topology_stale: bool,
     /// One statement's, with one snapshot on each shard: the client knows nothing of it, and it may have several shards.
     pub of_one_statement: bool,
+    /// It is on several shards: see [`crate::deadlock`].
+    pub listing: Option<Listing>,
+    /// Statements have run in it before it was a block: a participant may have a snapshot already.
+    pub late: bool,
+    /// All shards are joining, before the first of them takes its snapshot.
+    pub joining: bool,
     /// Temporary tables were used there: that shard cannot prepare, so it has to decide.
     pub scratch: Option<pgherd_router::ShardId>,
+    /// Every participant has its snapshot, all of one moment, and keeps it: no shard has to join any more.
+    pub snapshot: bool,
 }
 
 enum Prologue {
@@ -86,7 +95,11 @@ impl Block {
             topology_stale: false,
             committing: false,
             of_one_statement: false,
+            listing: None,
+            late: false,
+            joining: false,
             scratch: None,
+            snapshot: false,
         }
     }
 
@@ -158,32 +171,39 @@ impl Block {
         if self.of_one_statement {
             return None;
         }
-        let level = match self.begin.isolation {
-            Some(Isolation::RepeatableRead) => "REPEATABLE READ",
-            Some(Isolation::Serializable) => "SERIALIZABLE",
-            Some(_) => return None,
-            // The session's default; whatever was written there that is not plainly READ COMMITTED counts.
-            None => match settings.get("default_transaction_isolation") {
-                None if of_server.is_none_or(|level| mentions(level, "committed")) => return None,
-                Some(Value::Sql(v) | Value::Raw(v)) if mentions(v, "committed") => return None,
-                _ => "REPEATABLE READ or SERIALIZABLE",
-            },
-        };
-        Some(
-            Report::error("0A000", format!("a {level} transaction cannot use more than one shard"))
-                .detail("Each shard would take a snapshot of its own, of another moment.")
-                .hint("Use READ COMMITTED, or keep the transaction on the rows of one shard."),
-        )
+        match self.keeps_snapshot(settings, of_server) {
+            Some(Isolation::Serializable) => Some(
+                Report::error("0A000", "a SERIALIZABLE transaction cannot use more than one shard")
+                    .detail("Each server knows only the conflicts among its own transactions.")
+                    .hint("Use REPEATABLE READ or READ COMMITTED, or keep the transaction on the rows of one shard."),
+            ),
+            Some(_) if !self.joining => Some(
+                Report::error("0A000", "a REPEATABLE READ transaction cannot use one more shard")
+                    .detail("Its snapshots were taken without this shard.")
+                    .hint("Use READ COMMITTED, or begin the transaction with BEGIN ISOLATION LEVEL REPEATABLE READ."),
+            ),
+            _ => None,
+        }
     }
 
-    /// Its statements all look at the rows as of one moment.
-    pub fn has_one_snapshot(&self, settings: &Settings, of_server: Option<&str>) -> bool {
+    /// One snapshot for all its statements. `None`: each of them has its own.
+    pub fn keeps_snapshot(&self, settings: &Settings, of_server: Option<&str>) -> Option<Isolation> {
+        let of = |level: &str| {
+            if mentions(level, "committed") {
+                None
+            } else if mentions(level, "repeatable") {
+                Some(Isolation::RepeatableRead)
+            } else {
+                // Whatever was written there that is not plainly another level counts.
+                Some(Isolation::Serializable)
+            }
+        };
         match self.begin.isolation {
-            Some(Isolation::RepeatableRead | Isolation::Serializable) => true,
-            Some(Isolation::ReadUncommitted | Isolation::ReadCommitted) => false,
+            Some(Isolation::ReadUncommitted | Isolation::ReadCommitted) => None,
+            Some(level) => Some(level),
             None => match settings.get("default_transaction_isolation") {
-                None => of_server.is_some_and(|level| !mentions(level, "committed")),
-                Some(value) => !mentions(value.text(), "committed"),
+                None => of_server.and_then(of),
+                Some(value) => of(value.text()),
             },
         }
     }
@@ -334,7 +354,9 @@ impl Session {
             // No ReadyForQuery has said so yet.
             self.links[i].status = b'T';
         }
-        self.block = Some(Block::new(false, Begin::default(), self.settings.clone()));
+        let mut block = Block::new(false, Begin::default(), self.settings.clone());
+        block.late = true;
+        self.block = Some(block);
         self.after_replies()?;
         Ok(())
     }
@@ -610,8 +632,9 @@ impl Session {
         // 1. The decision row, uncommitted: from now on a resolver that asks is kept waiting.
         // On disk before anybody carries it out, even where synchronous_commit is off: a server that is killed must not
         // forget what it decided.
+        // What is deferred to the COMMIT is checked now, as PREPARE does it on the others: the COMMIT itself then waits for nobody.
         let decision = format!(
-            "INSERT INTO pgherd.decisions (gid) SELECT {gid} WHERE pg_catalog.current_setting('synchronous_commit') <> 'off' \
+            "SET CONSTRAINTS ALL IMMEDIATE; INSERT INTO pgherd.decisions (gid) SELECT {gid} WHERE pg_catalog.current_setting('synchronous_commit') <> 'off' \
              OR pg_catalog.set_config('synchronous_commit', 'local', true) IS NOT NULL"
         );
         self.links[decider].send_unit(&decision, Unit::Quiet);
@@ -665,7 +688,8 @@ impl Session {
         }
         fault::point("commit.prepare.done");
 
-        // 3. The decision.
+        // 3. The decision. From here until it is carried out everywhere nobody takes snapshots of several shards.
+        let _leave = self.db.moment.clone().commit().await;
         self.links[decider].send_unit("COMMIT", Unit::Quiet);
         for &i in &readers {
             self.links[i].send_unit("COMMIT", Unit::Quiet);
@@ -680,6 +704,9 @@ impl Session {
             Ok(_) => false,
             Err(_) if self.links[decider].broken.is_some() => {
                 // Nobody here knows; the resolver will, and finishes the prepared ones either way.
+                for &i in &writers {
+                    self.db.moment.unsettle(self.db.shard_name(self.links[i].shard));
+                }
                 self.db.resolve_soon();
                 return Err(outcome_unknown());
             }
@@ -716,6 +743,7 @@ impl Session {
                     continue;
                 }
                 finished = false;
+                self.db.moment.unsettle(self.db.shard_name(self.links[i].shard));
                 tracing::warn!(
                     shard = %self.db.shard_name(self.links[i].shard),
                     error = %report.message,
@@ -781,6 +809,7 @@ impl Session {
 
     async fn block_ended(&mut self, committed: bool) {
         self.client.failed = false;
+        self.client.holder = None;
         let block = self.block.take();
         for link in &mut self.links {
             link.in_block = false;
@@ -851,7 +880,7 @@ impl Session {
             self.sync_links();
             (0..self.links.len()).filter(|&i| self.links[i].in_block).collect::<Vec<_>>()
         } else {
-            match self.link_for(self.any_shard()).await {
+            match self.link_to(self.any_shard()).await {
                 Ok(index) => {
                     self.sync_links();
                     vec![index]
@@ -932,7 +961,7 @@ impl Session {
             };
         }
         if !self.links.iter().any(|l| l.in_block)
-            && let Err(e) = self.link_for(self.any_shard()).await
+            && let Err(e) = self.link_to(self.any_shard()).await
         {
             return match e {
                 LinkError::Refused(report) => Ok(Err(report)),
