@@ -379,6 +379,7 @@ fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> 
     let distributions: Vec<_> =
         raw.distributions.iter().map(|raw| distribution(raw, &named, problems)).collect();
     let tables = tables(raw, shards, problems);
+    some_have_weight(name, shards, &distributions, problems);
 
     Some(Database {
         name: name.clone(),
@@ -396,6 +397,35 @@ fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> 
             bytes_max: or(&raw.gather.bytes_max, GATHER_BYTES_MAX)?,
         },
     })
+}
+
+/// A shard with the weight 0 is to be emptied: its slots need somewhere to go.
+fn some_have_weight(
+    name: &str,
+    shards: &[RawShard],
+    distributions: &[Option<Distribution>],
+    problems: &mut Draft<'_>,
+) {
+    let weightless = |at: usize| {
+        shards.get(at).and_then(|shard| shard.weight.given()).filter(|weight| weight.value == 0).map(|w| w.at)
+    };
+    if let Some(at) = weightless(0)
+        && (0..shards.len()).all(|shard| weightless(shard).is_some())
+    {
+        problems.push(at, format!("every shard of database {name:?} has the weight 0"));
+        return;
+    }
+    for distribution in distributions.iter().flatten() {
+        let Method::List(lists) = &distribution.by else { continue };
+        for list in lists.iter().filter(|list| list.shards.len() > 1) {
+            if let Some(at) = list.shards.first().and_then(|shard| weightless(*shard))
+                && list.shards.iter().all(|shard| weightless(*shard).is_some())
+            {
+                let of = &distribution.name;
+                problems.push(at, format!("every shard of a list of distribution {of:?} has the weight 0"));
+            }
+        }
+    }
 }
 
 fn shards_are_distinct(shards: &[RawShard], problems: &mut Draft<'_>) {

@@ -273,7 +273,7 @@ pub struct Control {
 pub struct Shard {
     pub name: String,
     pub primary: Address,
-    /// Relative share of the slots. At least 1.
+    /// Relative share of the slots. 0: it is to be emptied; not all are.
     pub weight: u32,
     pub region: Option<String>,
 }

@@ -24,7 +24,7 @@ const CLIENTS: RangeInclusive<u64> = 1..=1_000_000;
 const POOL_SIZE: RangeInclusive<u64> = 1..=262_143;
 const WAITING: RangeInclusive<u64> = 0..=1_000_000;
 const STATEMENTS: RangeInclusive<u64> = 1..=100_000;
-const WEIGHT: RangeInclusive<u64> = 1..=10_000;
+const WEIGHT: RangeInclusive<u64> = 0..=10_000;
 const GATHER_ROWS: RangeInclusive<u64> = 1..=1_000_000_000;
 const GATHER_BYTES: RangeInclusive<u64> = 1..=1 << 40;
 
@@ -317,7 +317,7 @@ pub(crate) struct RawShard {
     /// Port: 5432 unless given. Without user and password. Required.
     pub primary: Field<Address>,
 
-    /// Relative share of the data, 1 to 10000. Default: 1.
+    /// Relative share of the data, 0 to 10000. 0: it is to be emptied. Default: 1.
     pub weight: Field<u64>,
 
     /// Where the server stands, for people and for geographic placement. Default: none.

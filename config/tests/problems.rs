@@ -420,12 +420,17 @@ fn a_database_has_distinct_shards_and_what_they_need() {
                 ],
             ),
             (
+                "rows need somewhere to go",
+                "[databases.a]\ncontrol.user = \"c\"\nshards = [\n{ name = \"s\", primary = \"postgres://h/a\", weight = 0 },\n{ name = \"t\", primary = \"postgres://i/a\", weight = 0 },\n]",
+                &["4:52: every shard of database \"a\" has the weight 0"],
+            ),
+            (
                 "every shard is looked at",
-                "[databases.a]\ncontrol.user = \"c\"\nshards = [\n{ name = \"s 0\", primary = \"postgres://u:p@h/a\", weight = 0 },\n{ name = \"t\", primary = \"postgres://h\", region = \"\" },\n]",
+                "[databases.a]\ncontrol.user = \"c\"\nshards = [\n{ name = \"s 0\", primary = \"postgres://u:p@h/a\", weight = 10001 },\n{ name = \"t\", primary = \"postgres://h\", region = \"\" },\n]",
                 &[
                     "4:10: databases.a.shards.name must consist of letters, digits, \"_\", \"-\" and \".\", but is \"s 0\"",
                     "4:27: databases.a.shards.primary must not hold a user or password: clients' belong in [[users]], pgherd's own in control",
-                    "4:58: databases.a.shards.weight must be from 1 to 10000, but is 0",
+                    "4:58: databases.a.shards.weight must be from 0 to 10000, but is 10001",
                     "5:25: databases.a.shards.primary has no database name, as in \"postgres://host:port/dbname\"",
                     "5:50: databases.a.shards.region must not be empty",
                 ],

@@ -1,14 +1,15 @@
 //! Rows move while applications write through several pgherds, and nobody can tell: see `checker` for what is compared.
 //!
-//! The moves are made by SQL here (`mover`), by the letter of the contract.
+//! The moves are made by SQL (`mover`), by the letter of the contract, and by pgherd itself.
 
 #[allow(dead_code)]
 mod raw;
 
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pgherd::demo::servers::{APP_ROLE, Herd, HerdOptions};
+use pgherd::demo::servers::{APP_ROLE, Herd, HerdOptions, leashed};
 use pgherd_integration_tests::checker::{self, Checker};
 use pgherd_integration_tests::mover::{Moved, Mover};
 use pgherd_integration_tests::until;
@@ -21,16 +22,19 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(future)
 }
 
-fn configuration(herd: &Herd, port: u16, shards: &[usize]) -> String {
+/// Shards with their weights.
+fn configuration(herd: &Herd, port: u16, shards: &[(usize, u32)]) -> String {
     let database = &herd.options().database;
     let mut text = format!(
         "[server]\nlisten = [\"127.0.0.1:{port}\"]\nworkers = 2\nadmins = [\"boss\"]\n\n[auth]\nmethod = \"trust\"\n\n\
          [[users]]\nname = \"boss\"\n\n[[users]]\nname = \"{APP_ROLE}\"\npassword = \"env:APP_PASSWORD\"\n\n[pool]\nsize = 10\n\n\
          [databases.{database}]\ncontrol = {{ user = \"pgherd\", password = \"env:PGHERD_PASSWORD\" }}\n"
     );
-    for shard in shards {
+    for (shard, weight) in shards {
         let primary = herd.address(*shard);
-        text += &format!("\n[[databases.{database}.shards]]\nname = \"s{shard}\"\nprimary = \"{primary}\"\n");
+        text += &format!(
+            "\n[[databases.{database}.shards]]\nname = \"s{shard}\"\nprimary = \"{primary}\"\nweight = {weight}\n"
+        );
     }
     text += &format!(
         "\n[databases.{database}.distributions.owner]\nby = \"hash\"\ntype = \"bigint\"\n\n[databases.{database}.tables]\n"
@@ -53,7 +57,7 @@ impl World {
         let herd = Herd::start(SERVERS, HerdOptions::default()).unwrap_or_else(|error| panic!("{error}"));
         let endpoints = (0..pgherds).map(|_| {
             let port = free_port();
-            Endpoint::start(&herd, port, &configuration(&herd, port, &[0, 1, 2, 3]))
+            Endpoint::start(&herd, port, &configuration(&herd, port, &[0, 1, 2, 3].map(|shard| (shard, 1))))
         });
         let endpoints = endpoints.collect();
         let mover = Mover {
@@ -76,7 +80,7 @@ impl World {
     }
 
     /// Every pgherd reads another file.
-    fn reconfigure(&self, shards: &[usize]) {
+    fn reconfigure(&self, shards: &[(usize, u32)]) {
         for endpoint in &self.endpoints {
             let before = endpoint.log().matches("the configuration was reloaded").count();
             endpoint.configure(&configuration(&self.herd, endpoint.port, shards));
@@ -123,6 +127,23 @@ impl World {
         deferred
     }
 
+    /// `pgherd rebalance VERB` with the first pgherd's file.
+    fn rebalance(&self, verb: &[&str]) -> Result<String, String> {
+        let file = self.herd.folder().join(format!("pgherd-{}.toml", self.endpoints[0].port));
+        let mut command = leashed("KILL", raw::program());
+        command.arg("rebalance").args(verb).arg(file).envs(self.herd.env()).env("NO_COLOR", "1");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = self
+            .herd
+            .keeper()
+            .spawn(command)
+            .and_then(|child| child.wait_with_output())
+            .expect("pgherd runs");
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if output.status.success() { Ok(said) } else { Err(said) }
+    }
+
     fn check_well(&mut self) {
         self.endpoints.iter_mut().for_each(Endpoint::assert_well);
     }
@@ -136,7 +157,7 @@ fn four_shards_become_five_and_then_three_under_two_pgherds_and_no_client_notice
     checker.run_on(100);
 
     // A shard that has no schema yet is known, and gets no statement.
-    world.reconfigure(&[0, 1, 2, 3, 4]);
+    world.reconfigure(&[0, 1, 2, 3, 4].map(|shard| (shard, 1)));
     checker.run_on(100);
     for (_, _, sql) in checker::TABLES {
         world.herd.psql(4, &format!("SET ROLE {APP_ROLE}; {sql}")).expect("the new shard gets its tables");
@@ -164,13 +185,38 @@ fn four_shards_become_five_and_then_three_under_two_pgherds_and_no_client_notice
         deferred += world.drain(source, &[0, 1, 2], 6);
         block_on(world.mover.set_member(&format!("s{source}"), false));
     }
-    world.reconfigure(&[0, 1, 2]);
+    world.reconfigure(&[0, 1, 2].map(|shard| (shard, 1)));
     checker.run_on(200);
 
     let servers = world.servers();
     assert!(servers[3].1.is_empty() && servers[4].1.is_empty());
     let verdict = checker.finish(&world.url(1), &servers);
     println!("{verdict:?}; {deferred} moves were put off; {:.1} s", started.elapsed().as_secs_f64());
+    assert!(verdict.errors.is_empty(), "{:?}", verdict.errors);
+    world.check_well();
+}
+
+#[test]
+fn rebalance_apply_makes_five_shards_of_four_and_three_of_five_under_two_pgherds_and_no_client_notices() {
+    let started = Instant::now();
+    let mut world = World::start(2);
+    let checker = Checker::start(&world.urls());
+    checker.run_on(100);
+    world.reconfigure(&[0, 1, 2, 3, 4].map(|shard| (shard, 1)));
+    world.rebalance(&["apply", "--rate", "0"]).unwrap_or_else(|said| panic!("{said}"));
+    let owned = block_on(world.mover.owned());
+    assert!(owned.iter().all(|runs| !runs.is_empty()), "{owned:?}");
+    checker.run_on(100);
+
+    world.reconfigure(&[(0, 1), (1, 1), (2, 1), (3, 0), (4, 0)]);
+    world.rebalance(&["apply", "--rate", "0"]).unwrap_or_else(|said| panic!("{said}"));
+    world.reconfigure(&[0, 1, 2].map(|shard| (shard, 1)));
+    checker.run_on(200);
+    let said = world.rebalance(&["verify"]).unwrap_or_else(|said| panic!("{said}"));
+    let servers = world.servers();
+    assert!(servers[3].1.is_empty() && servers[4].1.is_empty(), "{said}");
+    let verdict = checker.finish(&world.url(1), &servers);
+    println!("{verdict:?}; {:.1} s", started.elapsed().as_secs_f64());
     assert!(verdict.errors.is_empty(), "{:?}", verdict.errors);
     world.check_well();
 }

@@ -21,6 +21,7 @@ pub mod lease;
 mod listen;
 pub mod listening;
 pub mod metrics;
+pub mod moves;
 pub mod notify;
 pub mod pinned;
 pub mod reload;

@@ -233,6 +233,21 @@ const PROXIES: Columns = &[
     ("shards", Text),
 ];
 
+const MOVES: Columns = &[
+    ("database", Text),
+    ("distribution", Text),
+    ("unit", Text),
+    ("source", Text),
+    ("target", Text),
+    ("state", Text),
+    ("attempts", Int),
+    ("rows", Big),
+    ("bytes", Big),
+    ("started", Text),
+    ("ended", Text),
+    ("note", Text),
+];
+
 const SHARDS: Columns = &[
     ("database", Text),
     ("shard", Text),
@@ -289,6 +304,7 @@ pub fn columns(show: Show) -> Option<Columns> {
         Show::Pinned => PINNED,
         Show::Placement => PLACEMENT,
         Show::Proxies => PROXIES,
+        Show::Moves => MOVES,
     })
 }
 
@@ -340,6 +356,7 @@ pub async fn rows(shared: &Shared, show: Show) -> Vec<Vec<Value>> {
         Show::Pinned => pinned(&live, &shared.entries().await),
         Show::Placement => placement(&live),
         Show::Proxies => proxies(&live),
+        Show::Moves => super::moving::moves(shared).await,
         // There are no peers, no names are cached, and memory is not kept in lists of its own.
         Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones | Show::Mem => Vec::new(),
         Show::Help | Show::Fds => Vec::new(),

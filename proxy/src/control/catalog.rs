@@ -176,24 +176,53 @@ pub async fn bootstrap(shards: &mut Shards) -> Result<Recorded, Problem> {
         }
     }
     let id = format!("{:016x}", rand::random::<u64>());
-    let mut sql = format!("{PLACEMENT}{UPGRADE}{MOVES}{}{}", super::directory::TABLE, super::members::TABLE);
+    let kept = super::adopt::is_kept(shards).await?;
+    let mut sql = format!(
+        "{PLACEMENT}{UPGRADE}{MOVES}{}{}{}",
+        super::directory::TABLE,
+        super::adopt::TABLE,
+        super::members::TABLE
+    );
     sql.push_str(&format!("INSERT INTO pgherd.cluster (id) VALUES ('{id}') ON CONFLICT DO NOTHING;"));
-    sql.push_str(&super::members::record(&db.config));
     shards.rows(catalog, &with_lock(&sql)).await?;
-    // A distribution that is new begins on the members.
+    // A catalog of before knows its distributions by their slots alone; those are recorded below.
+    let sql =
+        format!("SELECT DISTINCT distribution FROM pgherd.placement WHERE database = {}", literal(&db.name));
+    let by_slots: Vec<String> = shards.rows(catalog, &sql).await?.into_iter().flatten().flatten().collect();
+    let (mut known, _) = records(shards).await?;
+    for name in by_slots {
+        let none =
+            || Record { method: "hash".into(), types: String::new(), parts: Vec::new(), slots: Vec::new() };
+        known.entry(name).or_insert_with(none);
+    }
+    let mut found = super::adopt::look(shards, &known, kept).await?;
     let members = read_members(shards).await?;
+    // A distribution that is new begins on the members.
     let mut of_members = db.config.shards.clone();
-    of_members.iter_mut().filter(|shard| !members.contains(&shard.name)).for_each(|shard| shard.weight = 0);
-    let mut sql = String::new();
+    let is_one = |at: usize, name: &String| match (members.is_empty(), found.records.is_empty()) {
+        (true, true) => true,
+        // All rows were found on the first shard: the others may not have the tables.
+        (true, false) => at == 0,
+        (false, _) => members.contains(name),
+    };
+    for (at, shard) in of_members.iter_mut().enumerate() {
+        if !is_one(at, &shard.name) {
+            shard.weight = 0;
+        }
+    }
+    let mut sql = super::members::record(&db.config, &found.records);
+    sql.push_str(&found.sql);
     for distribution in &db.config.distributions {
-        sql.push_str(&record(&db.name, &distribution.name, &wished(distribution, &of_members, 1)));
+        let true_now = found.records.remove(&distribution.name);
+        let recorded = true_now.unwrap_or_else(|| wished(distribution, &of_members, 1));
+        sql.push_str(&record(&db.name, &distribution.name, &recorded));
     }
     shards.rows(catalog, &with_lock(&sql)).await?;
     read(shards).await
 }
 
-/// Records a distribution, unless it is there.
-fn record(database: &str, distribution: &str, record: &Record) -> String {
+/// The rows of a record.
+pub fn inserts(database: &str, distribution: &str, record: &Record) -> String {
     let (database, distribution) = (literal(database), literal(distribution));
     let optional = |text: &Option<String>| text.as_deref().map_or("NULL".into(), literal);
     let mut inserts = String::new();
@@ -222,6 +251,13 @@ fn record(database: &str, distribution: &str, record: &Record) -> String {
             run.epoch
         ));
     }
+    inserts
+}
+
+/// Records a distribution, unless it is there.
+fn record(database: &str, distribution: &str, record: &Record) -> String {
+    let inserts = inserts(database, distribution, record);
+    let (database, distribution) = (literal(database), literal(distribution));
     // A name of the operator's could hold any tag; a longer one is in none of them.
     let tag = format!("$pgherd{}$", "_".repeat(inserts.len().min(64)));
     let (method, types) = (literal(&record.method), literal(&record.types));
@@ -244,12 +280,38 @@ fn with_lock(sql: &str) -> String {
     )
 }
 
+/// The records of all distributions, by name.
+pub type Records = HashMap<String, Record>;
+
 /// Reads what is recorded.
 pub async fn read(shards: &mut Shards) -> Result<Recorded, Problem> {
     let db = shards.db.clone();
     let catalog = db.config.catalog;
     let cluster = shards.rows(catalog, "SELECT id FROM pgherd.cluster").await?;
     let cluster = cluster.into_iter().flatten().flatten().next().ok_or("the catalog has no cluster id")?;
+    let (records, epoch) = records(shards).await?;
+    let names: Vec<&str> = db.config.shards.iter().map(|shard| shard.name.as_str()).collect();
+    let mut distributions = Vec::new();
+    for configured in &db.config.distributions {
+        let record = records
+            .get(&configured.name)
+            .ok_or_else(|| format!("distribution \"{}\" has no placement", configured.name))?;
+        let (rule, shown) = record.rule(&configured.name, configured, &names)?;
+        distributions.push(Distribution {
+            name: configured.name.clone(),
+            types: configured.types.clone(),
+            rule: Arc::new(rule),
+            shown: shown.into(),
+        });
+    }
+    let members = read_members(shards).await?;
+    Ok(Recorded { cluster, epoch, distributions, members })
+}
+
+/// The records as they stand, and the highest epoch among them.
+pub async fn records(shards: &mut Shards) -> Result<(Records, u64), Problem> {
+    let db = shards.db.clone();
+    let catalog = db.config.catalog;
     let database = literal(&db.name);
     let unreadable = |table: &str| format!("a row of pgherd.{table} cannot be read");
     let mut records: HashMap<String, Record> = HashMap::new();
@@ -312,22 +374,7 @@ pub async fn read(shards: &mut Shards) -> Result<Recorded, Problem> {
             part.values.push(value.clone());
         }
     }
-    let names: Vec<&str> = db.config.shards.iter().map(|shard| shard.name.as_str()).collect();
-    let mut distributions = Vec::new();
-    for configured in &db.config.distributions {
-        let record = records
-            .get(&configured.name)
-            .ok_or_else(|| format!("distribution \"{}\" has no placement", configured.name))?;
-        let (rule, shown) = record.rule(&configured.name, configured, &names)?;
-        distributions.push(Distribution {
-            name: configured.name.clone(),
-            types: configured.types.clone(),
-            rule: Arc::new(rule),
-            shown: shown.into(),
-        });
-    }
-    let members = read_members(shards).await?;
-    Ok(Recorded { cluster, epoch, distributions, members })
+    Ok((records, epoch))
 }
 
 async fn read_members(shards: &mut Shards) -> Result<Vec<String>, Problem> {

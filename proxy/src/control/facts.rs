@@ -108,7 +108,7 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
          SELECT DISTINCT c.relname, '' FROM found f JOIN pg_catalog.pg_class own ON own.oid = f.oid
          JOIN pg_catalog.pg_class c ON c.relname = own.relname AND c.oid <> own.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_'"
+         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd') AND n.nspname !~ '^pg_'"
     );
     for (name, _) in pairs(catalogs.rows(&elsewhere).await?)? {
         facts.elsewhere.insert(name);
@@ -129,7 +129,8 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
     let indexes = format!(
         "{wanted}
          SELECT c.relname, f.i FROM found f JOIN pg_catalog.pg_index x ON x.indrelid = f.oid
-         JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid"
+         JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid AND NOT pg_catalog.starts_with(c.relname::text, '{}')",
+        crate::moves::INDEX
     );
     let mut by_name = HashMap::new();
     for (name, i) in pairs(catalogs.rows(&indexes).await?)? {
@@ -175,7 +176,7 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
                 a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
          FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
          JOIN pg_catalog.pg_language l ON l.oid = p.prolang LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid
-         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd')
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                            WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')";
     facts.user_functions = opaque(pairs(catalogs.rows(functions).await?)?);
@@ -212,10 +213,11 @@ async fn behind(wanted: &str, facts: &mut Facts, catalogs: &mut impl Catalogs) -
         "{members}
          SELECT DISTINCT m.i, t.tgname, t.tgtype, p.proname, CASE l.lanname WHEN 'plpgsql' THEN p.prosrc END,
                 COALESCE(substring(pg_catalog.pg_get_triggerdef(t.oid) FROM ' WHEN \\((.*)\\) EXECUTE (?:FUNCTION|PROCEDURE) '), '')
-         FROM members m JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+         FROM members m JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgname <> '{}'
          JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_language l ON l.oid = p.prolang
          WHERE p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace OR t.tgqual IS NOT NULL
-         ORDER BY m.i, t.tgname"
+         ORDER BY m.i, t.tgname",
+        crate::moves::TRIGGER
     );
     for row in catalogs.rows(&triggers).await? {
         let Ok([Some(i), Some(name), Some(bits), Some(function), source, Some(condition)]) =

@@ -3,7 +3,10 @@
 //!
 //! Invariant: written once, at the first start; afterwards only by who moves rows, with everything on hold.
 
-use pgherd_config::Database;
+use std::collections::{HashMap, HashSet};
+
+use pgherd_config::{Database, Shard};
+use pgherd_rebalance::placement::Record;
 use pgherd_router::ShardId;
 
 use crate::session::settings::literal;
@@ -17,12 +20,17 @@ CREATE TABLE IF NOT EXISTS pgherd.shards (
 );
 ";
 
-/// Records the members, unless there are: all shards at the first start ever; in a catalog of before there were members, those that
-/// its placement names, with the first one, which has the rest of the schema.
-pub fn record(database: &Database) -> String {
+/// Records the members, unless there are. At the first start ever: all shards; or, where tables were found with all rows on some
+/// shards only (`found`), those. In a catalog of before there were members: those that its placement names, with the first
+/// one, which has the rest of the schema.
+pub fn record(database: &Database, found: &HashMap<String, Record>) -> String {
     let name = literal(&database.name);
-    let all: Vec<String> =
-        database.shards.iter().map(|shard| format!("({})", literal(&shard.name))).collect();
+    let slots = found.values().flat_map(|record| &record.slots).map(|run| &run.shard);
+    let parts = found.values().flat_map(|record| &record.parts).filter_map(|part| part.shard.as_ref());
+    let named: HashSet<&String> = slots.chain(parts).collect();
+    let may_be = |(at, shard): &(usize, &Shard)| *at == 0 || named.is_empty() || named.contains(&shard.name);
+    let some = database.shards.iter().enumerate().filter(may_be);
+    let some: Vec<String> = some.map(|(_, shard)| format!("({})", literal(&shard.name))).collect();
     let first = database.shards.first().map_or_else(|| "''".into(), |shard| literal(&shard.name));
     format!(
         "INSERT INTO pgherd.shards (database, shard)
@@ -33,7 +41,7 @@ pub fn record(database: &Database) -> String {
                 OR c.shard IN (SELECT shard FROM pgherd.placement WHERE database = {name})
                 OR c.shard IN (SELECT shard FROM pgherd.parts WHERE database = {name})
                 OR c.shard IN (SELECT shard FROM pgherd.directory WHERE database = {name}));",
-        all.join(", ")
+        some.join(", ")
     )
 }
 
