@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pgherd_rebalance::placement;
 use pgherd_router::Topology;
-use pgherd_router::plan::{Params, Statement};
+use pgherd_router::plan::{Params, Plan, Statement};
 use pgherd_router::planner::Cache;
 use pgherd_router::topology::{Distribution, Facts};
 use tokio::sync::mpsc;
@@ -67,6 +67,16 @@ fn print_plan(topology: &Topology, sql: &str, statement: &Statement) -> bool {
     match statement.template.plan(topology, text, &statement.literals, Params::default()) {
         Ok(plan) => {
             println!("{}", pgherd_router::describe(&plan, topology));
+            if let Plan::Draw(draw) = &plan
+                && draw.sources.is_empty()
+            {
+                // Its views stand for their queries.
+                let sql = draw.sql(std::iter::empty::<&str>());
+                return Cache::default()
+                    .analyze(topology, &sql)
+                    .iter()
+                    .all(|inner| print_plan(topology, &sql, inner));
+            }
             true
         }
         Err(refusal) => {
@@ -91,19 +101,21 @@ fn read_topology(
         return db.topology();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let mut why = "no answer in time".to_owned();
     if let Ok(runtime) = runtime {
-        let ready = runtime.block_on(async {
-            tokio::select! {
-                () = control::look(db.clone()) => true,
-                () = tokio::time::sleep(PATIENCE) => false,
-            }
-        });
+        let looked =
+            runtime.block_on(async { tokio::time::timeout(PATIENCE, control::look(db.clone())).await });
         drop(inbox);
-        if ready && db.topology().epoch > 0 {
-            return db.topology();
+        match looked {
+            Ok(Ok(())) if db.topology().epoch > 0 => return db.topology(),
+            Ok(Err(reason)) => why = reason,
+            Ok(Ok(())) => why = "no placement is recorded yet".to_owned(),
+            Err(_) => {}
         }
     }
-    eprintln!("(the servers cannot be asked: the placement of a first start, and no column facts)");
+    eprintln!(
+        "(the servers cannot be asked: {why}; this is the placement of a first start, without column facts)"
+    );
     let names: Vec<&str> = db.config.shards.iter().map(|shard| shard.name.as_str()).collect();
     let distributions = db.config.distributions.iter().filter_map(|configured| {
         let record = placement::wished(configured, &db.config.shards, 0);

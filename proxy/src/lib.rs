@@ -14,6 +14,7 @@ pub mod database;
 pub mod deadlock;
 pub mod demo;
 pub mod explain;
+mod fallback;
 pub mod fault;
 pub mod gid;
 pub mod handshake;

@@ -251,6 +251,7 @@ impl Client {
     fn collect(&mut self, copy: &[u8]) -> io::Result<Answer> {
         let mut answer = Answer::default();
         let mut part = Part::default();
+        let mut copying = false;
         loop {
             let (kind, body) = self.next()?;
             match kind {
@@ -297,9 +298,13 @@ impl Client {
                     self.socket.write_all(&out)?;
                     self.sync()?;
                 }
+                b'H' => copying = true,
+                b'c' => copying = false,
+                // What comes before the CopyOutResponse a client throws away: the first row of a binary COPY was lost like that.
+                b'd' if !copying => return Err(io::Error::other("CopyData before CopyOutResponse")),
                 b'd' => part.copied.extend_from_slice(&body),
                 // Authentication, keys, settings, ParseComplete, ...
-                b'R' | b'K' | b'S' | b'1' | b'2' | b'3' | b'n' | b'c' | b'H' => {}
+                b'R' | b'K' | b'S' | b'1' | b'2' | b'3' | b'n' => {}
                 other => return Err(io::Error::other(format!("message {:?}", other as char))),
             }
         }

@@ -4,7 +4,8 @@ use crate::raw::*;
 use crate::*;
 
 /// Sharded by `k`, a bigint.
-pub const TABLES: [&str; 9] = ["sa", "sb", "sc", "sd", "se", "sf", "sg", "sh", "si"];
+pub const TABLES: [&str; 14] =
+    ["sa", "sb", "sc", "sd", "se", "sf", "sg", "sh", "si", "ba", "bb", "bc", "bd", "be"];
 
 fn run(sql: &str) -> Vec<u8> {
     [parse("", sql, &[]), bind("", "", &[]), describe_portal(""), execute("", 0)].concat()

@@ -27,7 +27,7 @@ use crate::serve::{Live, Shared, Stop};
 use command::{COMMAND_BYTES_MAX, Command, Rebalance, Show, Wait};
 use table::{Columns, Kind, Table, Value};
 
-pub use show::VERSION;
+pub use show::{VERSION, all_paused};
 
 /// Names of the console among databases.
 pub const NAMES: &[&str] = &["pgherd", "pgbouncer"];
@@ -64,6 +64,15 @@ pub enum Access {
     All,
     /// SHOW only.
     Look,
+}
+
+/// As PgBouncer has it: the user of this name is let in without a password over a unix socket, when its process runs as the same
+/// system user as pgherd.
+pub fn is_the_same_user(stream: &Stream, user: &str, database: &str) -> bool {
+    let Stream::Unix(socket) = stream else { return false };
+    user == "pgbouncer"
+        && NAMES.contains(&database)
+        && socket.peer_cred().is_ok_and(|peer| peer.uid() == nix::unistd::geteuid().as_raw())
 }
 
 /// # Errors
@@ -274,10 +283,14 @@ impl Console<'_> {
                 report.severity = "NOTICE".into();
                 Answer::Notice(report, "SET")
             }
-            Command::Set(key, value) => {
-                act::set(self.shared, &key, &value).await?;
-                Answer::Done(format!("SET {key}={value}"))
-            }
+            Command::Set(key, value) => match act::set(self.shared, &key, &value).await? {
+                None => Answer::Done(format!("SET {key}={value}")),
+                Some(why) => {
+                    let mut report = Report::warning("00000", format!("{key} has no effect here: {why}"));
+                    report.severity = "NOTICE".into();
+                    Answer::Notice(report, "SET")
+                }
+            },
             Command::Pause(name) => act::pause(self.shared, name).await.map(|()| done("PAUSE"))?,
             Command::Resume(name) => act::resume(self.shared, name).map(|()| done("RESUME"))?,
             Command::Reconnect(name) => act::reconnect(self.shared, name).map(|()| done("RECONNECT"))?,

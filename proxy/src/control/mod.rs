@@ -89,6 +89,10 @@ pub(crate) async fn connect_to(
         tls: db.connectors[shard].clone(),
         application_name: String::new(),
         options: String::new(),
+        others: Vec::new(),
+        balance: false,
+        startup: Vec::new(),
+        connect_query: String::new(),
     };
     let stream = connect::open_secured(&target, CONNECT_TIMEOUT).await?;
     let connect = tokio::time::timeout(STATEMENT_TIMEOUT, config.connect_raw(stream, NoTls));
@@ -197,26 +201,31 @@ impl facts::Catalogs for Shards {
     async fn rows(&mut self, sql: &str) -> Result<facts::Rows, Problem> {
         Shards::rows(self, facts::FIRST, sql).await
     }
+
+    fn is_own(&self) -> bool {
+        true
+    }
 }
 
-/// Reads placement and facts once, changing nothing on the servers: for `pgherd explain`. When it cannot, the database's topology
-/// stays as it was.
-pub async fn look(db: Arc<Database>) {
+/// Reads placement and facts once, changing nothing on the servers: for `pgherd explain`.
+///
+/// # Errors
+/// Why it cannot; the database's topology stays as it was.
+pub async fn look(db: Arc<Database>) -> Result<(), String> {
     let password = match db.config.control.as_ref().and_then(|c| c.password.as_ref()) {
         None => None,
         Some(secret) => match resolve_plain(&format!("control role of \"{}\"", db.name), secret) {
             Ok(password) => Some(password),
-            Err(_) => return,
+            Err(why) => return Err(why),
         },
     };
     let mut shards = Shards::new(db.clone(), password);
-    if let Ok(placement) = catalog::read(&mut shards).await
-        && let Ok(facts) = facts::load(&db, &mut shards).await
-    {
-        put_in_force(&db, placement, facts);
-        // Without it, keys are only not known.
-        let _ = directory::Reader::default().read(&mut shards).await;
-    }
+    let placement = catalog::read(&mut shards).await.map_err(|e| describe(&*e))?;
+    let facts = facts::load(&db, &mut shards).await.map_err(|e| describe(&*e))?;
+    put_in_force(&db, placement, facts);
+    // Without it, keys are only not known.
+    let _ = directory::Reader::default().read(&mut shards).await;
+    Ok(())
 }
 
 /// Runs a database's control task until the process ends.

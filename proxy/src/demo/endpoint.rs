@@ -17,7 +17,9 @@ use super::{Failure, Interrupt};
 /// Opening its pools and writing the catalog.
 const ACCEPTS_WITHIN: Duration = Duration::from_secs(30);
 
-/// pgherd stops at once; the demo has no transaction in progress by then.
+/// What transactions of whoever tries it have to end by themselves; then their clients are sent away.
+const TIME_TO_END: Duration = Duration::from_secs(3);
+
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -113,8 +115,13 @@ impl Drop for Endpoint {
         if matches!(self.process.try_wait(), Ok(None)) {
             send(self.process.id(), libc::SIGTERM);
         }
-        let deadline = Instant::now() + STOPPED_WITHIN;
-        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+        let begun = Instant::now();
+        let mut again = false;
+        while matches!(self.process.try_wait(), Ok(None)) && begun.elapsed() < STOPPED_WITHIN {
+            if !again && begun.elapsed() > TIME_TO_END {
+                send(self.process.id(), libc::SIGTERM);
+                again = true;
+            }
             thread::sleep(Duration::from_millis(10));
         }
         let _ = self.process.kill();

@@ -265,12 +265,15 @@ fn serve_until_interrupted(
         say(format!("    {statement}"));
     }
     let file = endpoint.configuration().display();
+    let program = std::env::current_exe()?;
+    let program = program.display();
+    let environment: String = herd.env().iter().map(|(name, value)| format!("{name}={value} ")).collect();
     say(format!(
-        "\nand beside it:\n\n    pgherd explain {file} \"SELECT * FROM orders WHERE customer_id = 42\"\n"
+        "\nand beside it:\n\n    {environment}{program} explain {file} \"SELECT * FROM orders WHERE customer_id = 42\"\n"
     ));
     loop {
         if interrupt.check().is_err() {
-            say("stopping");
+            say("stopping; open transactions have 3 s to end");
             return Ok(());
         }
         endpoint.still_runs()?;

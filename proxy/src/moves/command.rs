@@ -172,18 +172,17 @@ async fn carry_out(command: &Rebalance, db: Arc<Database>) -> Result<bool, Probl
                 Options { rate: *rate, patience: Duration::from_secs(*patience), keys: keys.clone() };
             let bar = Bar(ProgressBar::new(0));
             let mut running = std::pin::pin!(apply(db.clone(), &options, &bar));
-            let report = loop {
-                tokio::select! {
-                    report = &mut running => break report,
-                    pressed = tokio::signal::ctrl_c() => {
-                        bar.say("it ends when what is moving has moved; once more kills it, and apply or cancel puts it in order");
-                        if pressed.is_err() || !order(&Servers::new(db.clone())?, "cancelling").await? {
-                            break running.await;
-                        }
-                        break tokio::select! {
+            let report = tokio::select! {
+                report = &mut running => report,
+                pressed = tokio::signal::ctrl_c() => {
+                    bar.say("it ends when what is moving has moved; once more kills it, and apply or cancel puts it in order");
+                    if pressed.is_ok() && order(&Servers::new(db.clone())?, "cancelling").await? {
+                        tokio::select! {
                             report = &mut running => report,
                             _ = tokio::signal::ctrl_c() => Err("killed".into()),
-                        };
+                        }
+                    } else {
+                        running.await
                     }
                 }
             };

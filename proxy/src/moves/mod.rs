@@ -185,11 +185,13 @@ async fn run(
     }
     if ended.left.is_empty() && !ended.cancelled {
         state::conclude(servers, &planned).await?;
-        prepare::leaving_shards(servers, mover).await;
     }
     // What is not known yet needs its fence.
     if ended.unknown == 0 {
         lower(servers, &planned, options.patience).await?;
+    }
+    if ended.left.is_empty() && !ended.cancelled {
+        prepare::emptied_shards(servers, mover, watch).await?;
     }
     ended.pauses.sort_unstable();
     tracing::info!(

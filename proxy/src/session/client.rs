@@ -50,6 +50,8 @@ pub struct Client {
     pub status: u8,
     /// By the client's own names.
     pub statements: Names<Rc<Prepared>>,
+    /// How often it has parsed one without a name: what takes back an earlier one must leave a later one alone.
+    pub unnamed: u32,
     /// What Describe told it of a statement's result. Not those that are parsed for each use.
     pub described: Seldom<StatementId, Described>,
     /// The last definition that an error took back: a server may yet speak of it.
@@ -156,6 +158,7 @@ impl Client {
             failed: false,
             status: b'I',
             statements: Names::default(),
+            unnamed: 0,
             described: Seldom::default(),
             undone: None,
             holder: None,
@@ -357,6 +360,7 @@ impl Client {
 
     /// A Parse under this name.
     pub fn define(&mut self, name: &[u8], prepared: &Rc<Prepared>) {
+        self.unnamed = self.unnamed.wrapping_add(u32::from(name.is_empty()));
         match self.statements.get_mut(name) {
             Some(known) if Rc::ptr_eq(known, prepared) => {}
             Some(known) => *known = prepared.clone(),
@@ -543,7 +547,11 @@ impl Client {
     pub fn note_parameter(&mut self, body: &[u8], later: bool) -> bool {
         let mut fields = frame::Fields::new(body);
         let (Ok(name), Ok(value)) = (fields.cstr(), fields.cstr()) else { return false };
-        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        self.note(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value), later)
+    }
+
+    /// What [`Self::note_parameter`] does.
+    pub fn note(&mut self, name: &str, value: &str, later: bool) -> bool {
         let known = self.told.iter().position(|(n, _)| **n == *name);
         if known.is_some_and(|i| *self.told[i].1 == *value) {
             return false;
@@ -551,7 +559,7 @@ impl Client {
         let before = known.map(|i| self.told[i].1.clone());
         match known {
             Some(i) => Arc::make_mut(&mut self.told)[i].1 = value.into(),
-            None => Arc::make_mut(&mut self.told).push((name.as_ref().into(), value.into())),
+            None => Arc::make_mut(&mut self.told).push((name.into(), value.into())),
         }
         if !later || self.hushed {
             // What it was kept for is said by this one.

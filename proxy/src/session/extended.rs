@@ -25,6 +25,7 @@ pub enum Pending {
     Parse {
         prepared: Rc<Prepared>,
         name: Box<[u8]>,
+        unnamed: u32,
     },
     Describe {
         prepared: Rc<Prepared>,
@@ -183,10 +184,11 @@ impl Session {
         };
         self.client.define(parse.name, &prepared);
         if is_local(&analysis) {
-            self.reply(message::PARSE_COMPLETE, Undo::Define(parse.name.into()));
+            self.reply(message::PARSE_COMPLETE, Undo::Define(parse.name.into(), self.client.unnamed));
             return Ok(());
         }
-        self.pending.push(Pending::Parse { prepared, name: parse.name.into() });
+        let unnamed = self.client.unnamed;
+        self.pending.push(Pending::Parse { prepared, name: parse.name.into(), unnamed });
         if self.pending.len() > PENDING_MAX {
             self.flush_pending(None).await?;
         }
@@ -195,7 +197,12 @@ impl Session {
 
     /// Makes sure that the link's server has the statement. Returns its name there; a Parse goes ahead where it lacks.
     /// `forward`: the client waits for a ParseComplete of this statement, under the given name.
-    fn put(&mut self, index: usize, prepared: &Rc<Prepared>, client_name: Option<&[u8]>) -> ServerName {
+    fn put(
+        &mut self,
+        index: usize,
+        prepared: &Rc<Prepared>,
+        client_name: Option<(&[u8], u32)>,
+    ) -> ServerName {
         if let Some(inner) = prepared.needs.get() {
             self.put(index, inner, None);
         }
@@ -205,7 +212,7 @@ impl Session {
         let state = &mut link.server.state;
         state.tick += 1;
         let tick = state.tick;
-        let undo = |name: &[u8]| Undo::Define(name.into());
+        let undo = |(name, unnamed): (&[u8], u32)| Undo::Define(name.into(), unnamed);
         if let Some(used) = state.prepared.get_mut(&prepared.id) {
             *used = tick;
             if let Some(name) = client_name {
@@ -216,7 +223,7 @@ impl Session {
         // An unnamed statement that is met for the first time may never come again: it takes no name on the server.
         let named = match client_name {
             _ if prepared.declared.is_some() => true,
-            Some(b"") => cache_unnamed && prepared.parses.get() > 1,
+            Some((b"", _)) => cache_unnamed && prepared.parses.get() > 1,
             Some(_) => true,
             None => prepared.parses.get() > 1 || state.unnamed != Some(prepared.id),
         };
@@ -332,8 +339,8 @@ impl Session {
         let mut waiting = std::mem::take(&mut self.pending);
         for pending in waiting.drain(..) {
             match pending {
-                Pending::Parse { prepared, name } => {
-                    self.put(index, &prepared, Some(&name));
+                Pending::Parse { prepared, name, unnamed } => {
+                    self.put(index, &prepared, Some((&name, unnamed)));
                 }
                 Pending::Describe { prepared, named } => {
                     let name = self.put(index, &prepared, None);
@@ -398,6 +405,7 @@ impl Session {
         message::execute(&mut link.out, name, rows);
         link.wrote |= !read_only;
         link.unsynced = true;
+        link.executed = true;
         link.expects.push_back(Expect::Execute { ddl });
     }
 
@@ -406,6 +414,7 @@ impl Session {
         link.out.extend_from_slice(message::SYNC);
         link.expects.push_back(Expect::Sync);
         link.unsynced = link.copying;
+        link.executed = false;
         link.skipping = false;
         link.flush_asked = false;
     }
@@ -414,7 +423,7 @@ impl Session {
     fn forget_pending(&mut self) {
         for pending in std::mem::take(&mut self.pending).into_iter().rev() {
             let undo = match pending {
-                Pending::Parse { name, .. } => Undo::Define(name),
+                Pending::Parse { name, unnamed, .. } => Undo::Define(name, unnamed),
                 Pending::Reply(_, undo) => undo,
                 Pending::Describe { .. } => Undo::Nothing,
             };
@@ -426,6 +435,19 @@ impl Session {
     async fn settle_names(&mut self) -> Result<(), End> {
         self.flush_pending(None).await?;
         self.settle().await
+    }
+
+    /// Before a portal is made that no server knows of: whatever was asked before has its answer, and the statement was neither
+    /// skipped nor refused. `false`: it was, and the client has its error. Nothing is waited for that Execute would not wait for.
+    async fn still_there(&mut self, name: &[u8], prepared: &Rc<Prepared>) -> Result<bool, End> {
+        self.settle_names().await?;
+        if self.skipping() {
+            return Ok(false);
+        }
+        if self.client.statements.get(name).is_some_and(|known| Rc::ptr_eq(known, prepared)) {
+            return Ok(true);
+        }
+        self.batch_error(unknown(name)).await.map(|()| false)
     }
 
     /// A shard that can check and describe the statements that wait.
@@ -444,6 +466,8 @@ impl Session {
                         return shard;
                     }
                 }
+                // It may name a sequence.
+                Ok(Plan::Draw(_)) => return ShardId(0),
                 Ok(_) => {}
                 // Without its values nobody knows where it runs; but not every shard knows its tables.
                 Err(_) => return statement.template.home(),
@@ -465,18 +489,15 @@ impl Session {
             }
         }
         let Some(prepared) = self.client.statements.get(bind.statement).cloned() else {
-            let report = if bind.statement.is_empty() {
-                Report::error("26000", "unnamed prepared statement does not exist")
-            } else {
-                let name = String::from_utf8_lossy(bind.statement).into_owned();
-                Report::error("26000", format!("prepared statement \"{name}\" does not exist"))
-            };
-            return self.batch_error(report).await;
+            return self.batch_error(unknown(bind.statement)).await;
         };
         self.see_own_schema().await?;
         let topology = self.topology();
         let analysis = self.analysis(&topology, &prepared);
         if is_local(&analysis) {
+            if !self.still_there(bind.statement, &prepared).await? {
+                return Ok(());
+            }
             self.reply(message::BIND_COMPLETE, Undo::Nothing);
             self.portals.insert(bind.portal, Portal::new(prepared, Place::Local));
             return Ok(());
@@ -540,8 +561,9 @@ impl Session {
                 self.send_bind(index, &bind, prepared, &statement.template);
             }
             _ => {
-                // A Parse that waits is checked by a server first: its error must not come in Execute's place.
-                self.flush_pending(None).await?;
+                if !self.still_there(bind.statement, &prepared).await? {
+                    return Ok(());
+                }
                 self.reply(message::BIND_COMPLETE, Undo::Nothing);
                 let place = Place::Fan {
                     plan: Rc::new(as_each(plan, shard)),
@@ -655,17 +677,7 @@ impl Session {
                 }
             }
             let Some(prepared) = self.client.statements.get(name).cloned() else {
-                if name.is_empty() {
-                    let report = Report::error("26000", "unnamed prepared statement does not exist");
-                    return self.batch_error(report).await;
-                }
-                let name = String::from_utf8_lossy(name).into_owned();
-                return self
-                    .batch_error(Report::error(
-                        "26000",
-                        format!("prepared statement \"{name}\" does not exist"),
-                    ))
-                    .await;
+                return self.batch_error(unknown(name)).await;
             };
             let topology = self.topology();
             if is_local(&self.analysis(&topology, &prepared)) {
@@ -745,13 +757,24 @@ impl Session {
         }
         match portal.place {
             Place::Local => {
-                self.flush_pending(None).await?;
+                self.settle_names().await?;
+                if self.skipping() {
+                    // An error before it: a server would skip this too, and no server sees it.
+                    return Ok(());
+                }
                 if matches!(template.kind, Kind::Set(_) | Kind::Listen(_) | Kind::Unlisten(_))
                     && !self.client.sync_is_next()
                 {
                     self.hold_setting().await?;
                 }
-                match self.local(&prepared.sql, template).await? {
+                let outcome = self.local(&prepared.sql, template).await?;
+                // What ends or begins a transaction, or commits by itself, is followed by a new one.
+                self.piped |= matches!(outcome, Some(Ok(_)))
+                    && !matches!(
+                        template.kind,
+                        Kind::Begin(_) | Kind::Commit { .. } | Kind::Rollback { .. } | Kind::DiscardAll
+                    );
+                match outcome {
                     Some(Ok(tag)) if tag.is_empty() => self.reply(message::EMPTY_QUERY, Undo::Nothing),
                     Some(Ok(tag)) => {
                         let mut bytes = Vec::new();
@@ -787,8 +810,7 @@ impl Session {
             }
             Place::Fan { plan, tail, describe, done, mut merging } => {
                 self.settle().await?;
-                self.flush_pending(None).await?;
-                self.settle().await?;
+                self.settle_names().await?;
                 if self.skipping() {
                     return Ok(());
                 }
@@ -820,6 +842,9 @@ impl Session {
                 if let Some(report) = self.before_running(&prepared.sql, template) {
                     return self.batch_error(report).await;
                 }
+                if let (Kind::SetConfig(_), Some(report)) = (&template.kind, self.refuses_config()) {
+                    return self.batch_error(report).await;
+                }
                 let plan_clone = Plan::clone(&plan);
                 let via = Via::Extended { prepared: &prepared, tail: &tail, describe };
                 let outcome = self.run_plan(&prepared.sql, template, plan_clone, via).await?;
@@ -841,8 +866,14 @@ impl Session {
 
     fn say_portion(&mut self, outcome: Result<Portion, Report>) -> Result<(), End> {
         match outcome {
-            Ok(Portion::Finished(tag)) => self.client.say(|o| message::command_complete(o, &tag)),
-            Ok(Portion::Suspended) => self.client.say(|o| message::frame(o, b's', |_| {})),
+            Ok(Portion::Finished(tag)) => {
+                self.piped = true;
+                self.client.say(|o| message::command_complete(o, &tag));
+            }
+            Ok(Portion::Suspended) => {
+                self.piped = true;
+                self.client.say(|o| message::frame(o, b's', |_| {}));
+            }
             Err(report) => {
                 self.client.say(|o| report.write(o));
                 self.fail_block();
@@ -944,6 +975,7 @@ impl Session {
                 Plan::Merge(merge) => merge.shards[0],
                 Plan::Explain(explain) => explain.shards[0],
                 Plan::Gather(gather) => gather.scratch.unwrap_or_else(|| self.any_shard()),
+                Plan::Draw(_) => ShardId(0),
                 _ => self.any_shard(),
             };
             let index = match self.link_for(shard).await {
@@ -987,6 +1019,7 @@ impl Session {
             }
         }
         self.forget_pending();
+        self.piped = false;
         let skipped = std::mem::take(&mut self.skip);
         if self.block.as_ref().is_some_and(|b| !b.explicit) {
             // The batch reached several shards: its end is a commit over all of them.
@@ -1075,6 +1108,14 @@ impl Portal {
     pub(super) fn new(prepared: Rc<Prepared>, place: Place) -> Self {
         Self { prepared, named: false, place, ordinary: false, read_only: false, commits: false }
     }
+}
+
+fn unknown(name: &[u8]) -> Report {
+    if name.is_empty() {
+        return Report::error("26000", "unnamed prepared statement does not exist");
+    }
+    let name = String::from_utf8_lossy(name);
+    Report::error("26000", format!("prepared statement \"{name}\" does not exist"))
 }
 
 /// As PostgreSQL says it: drivers tell it from other refusals by the routine.

@@ -11,7 +11,7 @@ use pgherd_router::plan::{Combine, CopyFormat, Each, Plan, Shown, Template};
 use pgherd_wire::message::{self, Report};
 
 use super::link::{Expect, Unit};
-use super::query::refused;
+use super::query::{refused, within_pipeline};
 use super::snapshot::{ATTEMPTS_MAX, Moment, overtaken};
 use super::statements::Prepared;
 use super::transaction::Block;
@@ -47,12 +47,22 @@ impl Session {
         via: Via<'_>,
     ) -> Result<Result<String, Report>, End> {
         self.settle().await?;
+        let piped = template.outside_transaction && self.in_pipeline();
+        if template.outside_transaction && !piped && self.block.is_none() {
+            // Nothing has run yet in this batch, which is at most parsed: it need not be kept together.
+            self.sync_links();
+            let all: Vec<usize> = (0..self.links.len()).collect();
+            self.run_units(&all).await;
+        }
         if self.links.iter().any(|l| l.unsynced) {
             match self.batch_to_block().await {
                 Ok(()) => {}
                 Err(LinkError::Refused(report)) => return Ok(Err(report)),
                 Err(LinkError::End(end)) => return Err(end),
             }
+        }
+        if piped && self.block.is_none() {
+            self.block = Some(Block::new(false, Default::default(), self.settings.clone()));
         }
         if self.block.is_some() {
             self.sync_links();
@@ -70,6 +80,7 @@ impl Session {
                 let outcome = Box::pin(self.gather(text, template, gather, via)).await?;
                 return Ok(outcome.and_then(|tag| self.placed_since(tenure).map_or(Ok(tag), Err)));
             }
+            Plan::Draw(draw) => return Box::pin(self.draw(text, draw, via)).await,
         };
         let copy_in = matches!(plan, Plan::CopyFrom(_));
         let write = !template.read_only && !matches!(plan, Plan::CopyTo { .. });
@@ -121,7 +132,7 @@ impl Session {
                         }
                         self.run_jobs(jobs, &each, &via, false).await?
                     }
-                    Plan::Any | Plan::One(_) | Plan::Gather(_) => {
+                    Plan::Any | Plan::One(_) | Plan::Gather(_) | Plan::Draw(_) => {
                         Err(Report::error("XX000", "a plan of one shard was fanned out"))
                     }
                 }
@@ -138,7 +149,10 @@ impl Session {
             outcome = Err(report);
         }
         match outcome {
-            Err(report) => Ok(self.fan_failed(own_block, report).await),
+            Err(report) => {
+                let report = if piped { within_pipeline(report) } else { report };
+                Ok(self.fan_failed(own_block, report).await)
+            }
             Ok(_) => {
                 for notice in &template.notices {
                     let report = Report::warning("01000", notice.as_str());

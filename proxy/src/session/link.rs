@@ -103,8 +103,8 @@ pub enum Expect {
 pub enum Undo {
     #[default]
     Nothing,
-    /// A Parse: the name is free again.
-    Define(Box<[u8]>),
+    /// A Parse: the name is free again. Of those without a name the n-th: see `Client::unnamed`.
+    Define(Box<[u8]>, u32),
     /// A Close: the statement is there again.
     Restore(Box<[u8]>, std::rc::Rc<Prepared>),
 }
@@ -219,6 +219,8 @@ pub struct Link {
     pub expects: VecDeque<Expect>,
     /// Extended messages were sent since the last Sync.
     pub unsynced: bool,
+    /// An Execute was among them.
+    pub executed: bool,
     /// After an error in the extended protocol: the server skips until Sync.
     pub skipping: bool,
     /// COPY FROM STDIN runs: the client's CopyData goes here.
@@ -269,6 +271,7 @@ impl Link {
             held: false,
             expects: spare.expects,
             unsynced: false,
+            executed: false,
             skipping: false,
             copying: false,
             stray_ready: false,
@@ -615,7 +618,11 @@ impl Link {
                 // The schema was changed past pgherd: prepared again, the statement is what the client finds now.
                 self.ddl_done = true;
             }
-            if head.kind == b'E' {
+            // pgherd itself writes the first data of a binary COPY, behind the CopyOutResponse that is still in the run.
+            let first_of_copy = head.kind == b'd'
+                && self.captured.copied_rows == 0
+                && matches!(self.expects.front(), Some(Expect::Unit(Unit::CopyOut { binary: true, .. })));
+            if head.kind == b'E' || first_of_copy {
                 // What is said in its place stands behind what came before it.
                 skip_to!(at);
             }
@@ -762,12 +769,14 @@ impl Link {
             Expect::Local(..) => unreachable_frame(kind),
             _ if kind == b'E' => {
                 let named = client.own_names(&self.block[body]);
+                // The forced error, unless one before it was faster: that one is the batch's, and it has but one.
+                let forced = match self.expects.front_mut() {
+                    Some(Expect::Abort(bytes)) => Some(std::mem::take(bytes)),
+                    _ => None,
+                };
                 self.skip_after_error();
-                if let Some(Expect::Abort(_)) = self.expects.front() {
-                    if let Some(Expect::Abort(bytes)) = self.expects.pop_front() {
-                        client.push(&bytes);
-                        self.skipping = self.expects.is_empty();
-                    }
+                if let Some(bytes) = forced {
+                    client.push(&bytes);
                     return Ok(false);
                 }
                 if let Some(error) = &named {
@@ -889,7 +898,7 @@ impl Link {
         }
         let mut skipped = Vec::new();
         while let Some(front) = self.expects.front() {
-            if matches!(front, Expect::Sync | Expect::Abort(_)) {
+            if matches!(front, Expect::Sync) {
                 break;
             }
             skipped.extend(self.expects.pop_front());

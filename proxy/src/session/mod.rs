@@ -16,6 +16,7 @@
 
 pub mod client;
 mod copy;
+mod draw;
 mod extended;
 mod fan;
 mod gather;
@@ -122,6 +123,8 @@ pub struct Session {
     pending: Vec<Pending>,
     /// After an error of pgherd's own in the extended protocol: everything is skipped until Sync.
     skip: bool,
+    /// Something that no single link has executed ran since the last Sync: see `in_pipeline`.
+    piped: bool,
     pinned: Option<Kept>,
     listening: Option<Box<Listening>>,
     /// It listens and has notified: it may be about to hear itself.
@@ -165,6 +168,7 @@ impl Session {
             cursors: Seldom::default(),
             pending: Vec::new(),
             skip: false,
+            piped: false,
             pinned,
             listening: None,
             echo: false,
@@ -751,6 +755,7 @@ impl Session {
             _ => b'I',
         };
         self.client.status = status;
+        self.piped = false;
         self.client.count_ready();
         self.client.say_reports();
         self.client.say(|o| message::ready_for_query(o, status));
@@ -825,7 +830,9 @@ impl Session {
     fn undo(&mut self, undo: Undo) {
         match undo {
             Undo::Nothing => {}
-            Undo::Define(name) => {
+            // Defined once more since then, by a Parse that answers for itself.
+            Undo::Define(name, unnamed) if name.is_empty() && unnamed != self.client.unnamed => {}
+            Undo::Define(name, _) => {
                 self.client.undone = self.client.statements.remove(&name).map(|statement| (name, statement));
             }
             Undo::Restore(name, statement) => {
@@ -1033,11 +1040,14 @@ impl Session {
             link.server.state.schema_version = schema_version;
             link.server.state.unnamed = None;
         }
-        let state = &mut link.server.state;
-        if !state.used {
-            state.used = true;
-            state.settings = Some(self.worker.no_settings.clone());
+        if !link.server.state.used {
+            link.server.state.used = true;
+            link.server.state.settings = Some(self.worker.no_settings.clone());
+            let parameters = link.server.parameters.clone();
+            self.note_fresh(&parameters);
         }
+        let link = &mut self.links[index];
+        let state = &mut link.server.state;
         if !state.has(&self.settings) {
             let from = state.settings.take();
             let sql = self.settings.sql_from(from.as_deref());

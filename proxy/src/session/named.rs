@@ -172,11 +172,21 @@ impl Session {
         match &mut self.block {
             Some(block) => block.settings_changed = true,
             None => {
-                for link in &mut self.links {
+                // Others, of a pinned client, get it before their next statement.
+                for link in self.links.iter_mut().filter(|link| link.shard == ShardId(0)) {
                     link.server.state.settings = Some(self.settings.clone());
                 }
             }
         }
+    }
+
+    /// set_config runs on the first shard: in a transaction that others have joined they would not have the setting.
+    pub(super) fn refuses_config(&self) -> Option<Report> {
+        let elsewhere = self.links.iter().any(|link| link.in_block && link.shard != ShardId(0));
+        elsewhere.then(|| {
+            Report::error("0A000", "cannot call set_config in a transaction on several shards")
+                .hint("Use SET or SET LOCAL, or call it before the transaction.")
+        })
     }
 }
 

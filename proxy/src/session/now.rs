@@ -288,7 +288,8 @@ impl Session {
             return false;
         }
         self.client.define(parse.name, &prepared);
-        self.pending.push(Pending::Parse { prepared, name: parse.name.into() });
+        let unnamed = self.client.unnamed;
+        self.pending.push(Pending::Parse { prepared, name: parse.name.into(), unnamed });
         self.pools.stats.of(self.worker.id).client_parses.add(1);
         true
     }
@@ -493,8 +494,9 @@ impl Session {
         if !server.state.used {
             server.state.used = true;
             server.state.settings = Some(self.worker.no_settings.clone());
+            self.note_fresh(&server.parameters);
         }
-        if server.state.schema_version != self.db.schema_version() || !server.state.has(settings) {
+        if server.state.schema_version != self.db.schema_version() || !server.state.has(&self.settings) {
             // Kept: the long way needs it at once, and whoever waited for it waits no second time.
             self.granted = Some(Granted { shard, outcome: Ok(server) });
             return None;

@@ -21,7 +21,27 @@ pub fn refused(refusal: Refusal) -> Report {
     report
 }
 
+/// PostgreSQL's words for what has to commit by itself (xact.c, PreventInTransactionBlock).
+const INSIDE_BLOCK: &str = "cannot run inside a transaction block";
+const WITHIN_PIPELINE: &str = "cannot be executed within a pipeline";
+
+/// A server that was told to begin a block for the client's pipeline speaks of a block; the client has begun none.
+pub(super) fn within_pipeline(mut report: Report) -> Report {
+    if report.sqlstate == "25001"
+        && let Some(what) = report.message.strip_suffix(INSIDE_BLOCK)
+    {
+        report = Report::error("25001", format!("{what}{WITHIN_PIPELINE}"));
+    }
+    report
+}
+
 impl Session {
+    /// Something was executed since the last Sync or Query, and no BEGIN was: the implicit transaction of a pipeline.
+    pub(super) fn in_pipeline(&self) -> bool {
+        self.block.as_ref().is_none_or(|block| !block.explicit)
+            && (self.piped || self.links.iter().any(|link| link.executed))
+    }
+
     pub(super) async fn on_query(&mut self, body: &[u8]) -> Result<(), End> {
         if self.skipping() {
             return Ok(());
@@ -130,6 +150,10 @@ impl Session {
                 };
             }
             Kind::SetConfig(calls) => {
+                if let Some(report) = self.refuses_config() {
+                    self.settle().await?;
+                    return self.end_query(Err(report)).await;
+                }
                 let plan = as_each(Plan::One(ShardId(0)), Some(ShardId(0)));
                 let outcome = self.run_plan(text, template, plan, Via::Simple).await?;
                 if outcome.is_ok() {
@@ -165,6 +189,17 @@ impl Session {
             Plan::One(shard) => Some(*shard),
             _ => None,
         };
+        if let Some(shard) = shard
+            && self.block.is_none()
+            && self.links.iter().any(|link| link.unsynced && link.shard != shard)
+        {
+            // The batch before it is on another shard: the Query is the end of both.
+            match self.batch_to_block().await {
+                Ok(()) => {}
+                Err(LinkError::Refused(report)) => return self.end_query(Err(report)).await,
+                Err(LinkError::End(end)) => return Err(end),
+            }
+        }
         match shard {
             // In a transaction of pgherd's own (a batch that reached several shards) the Query is its end, which no server
             // may announce by itself.
@@ -254,7 +289,9 @@ impl Session {
                 return Some(super::listen::no_channels());
             }
             Some(SessionEffect::SequenceValue) => {
-                let own = self.pinned.is_some() || self.block.is_some() && self.links.iter().any(|l| l.wrote);
+                let first = |link: &super::Link| link.shard == ShardId(0) && link.wrote;
+                let drew = |block: &Block| block.drew || self.links.iter().any(first);
+                let own = self.pinned.is_some() || self.block.as_ref().is_some_and(drew);
                 if !own {
                     // The server's last nextval may have been another client's.
                     return Some(
@@ -337,6 +374,7 @@ impl Session {
         });
         link.server.state.unnamed = None;
         link.wrote |= !read_only;
+        link.executed = false;
         link.expects.push_back(Expect::Query { ddl });
     }
 
@@ -436,6 +474,9 @@ impl Session {
                 return self.run_plan(&sql, template, plan, Via::Simple).await;
             }
             Kind::SetConfig(calls) => {
+                if let Some(report) = self.refuses_config() {
+                    return Ok(Err(report));
+                }
                 let plan = as_each(Plan::One(ShardId(0)), Some(ShardId(0)));
                 let outcome = self.run_plan(text, template, plan, Via::Simple).await?;
                 if outcome.is_ok() {
@@ -588,8 +629,10 @@ impl Session {
             Kind::Set(statement) => self.set(text, statement).await?.map(str::to_owned),
             Kind::SetLocal => self.set_local(text).await?,
             Kind::DiscardAll => {
-                if self.block.is_some() {
-                    Err(Report::error("25001", "DISCARD ALL cannot run inside a transaction block"))
+                if self.in_pipeline() {
+                    Err(Report::error("25001", format!("DISCARD ALL {WITHIN_PIPELINE}")))
+                } else if self.block.is_some() {
+                    Err(Report::error("25001", format!("DISCARD ALL {INSIDE_BLOCK}")))
                 } else {
                     self.unlisten_all().await;
                     self.client.statements.clear();

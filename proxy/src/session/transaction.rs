@@ -61,6 +61,8 @@ pub struct Block {
     pub joining: bool,
     /// Temporary tables were used there: that shard cannot prepare, so it has to decide.
     pub scratch: Option<pgherd_router::ShardId>,
+    /// pgherd has drawn from sequences of the first shard in it: what `currval` says there is the client's.
+    pub drew: bool,
     /// Every participant has its snapshot, all of one moment, and keeps it: no shard has to join any more.
     pub snapshot: bool,
 }
@@ -99,6 +101,7 @@ impl Block {
             late: false,
             joining: false,
             scratch: None,
+            drew: false,
             snapshot: false,
         }
     }
@@ -354,6 +357,7 @@ impl Session {
             // No ReadyForQuery has said so yet.
             self.links[i].status = b'T';
         }
+        self.piped |= indices.iter().any(|&i| self.links[i].executed);
         let mut block = Block::new(false, Begin::default(), self.settings.clone());
         block.late = true;
         self.block = Some(block);
@@ -365,9 +369,11 @@ impl Session {
     pub(super) fn sync_links(&mut self) {
         for link in &mut self.links {
             if link.unsynced || link.skipping {
+                self.piped |= link.executed;
                 link.out.extend_from_slice(message::SYNC);
                 link.expects.push_back(Expect::Unit(Unit::Quiet));
                 link.unsynced = false;
+                link.executed = false;
                 link.skipping = false;
                 link.flush_asked = false;
             }

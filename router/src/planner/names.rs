@@ -58,6 +58,12 @@ pub(super) fn is_spread(topology: &Topology, name: &str) -> bool {
     topology.tables.iter().any(configured) || topology.facts.derived_relations.contains(name)
 }
 
+/// A name of something that is not on the first shard, or not only there.
+pub(super) fn is_elsewhere(topology: &Topology, name: &str) -> bool {
+    let single = |table: &Table| matches!(table.placement, Placement::Single(shard) if shard != FIRST);
+    is_spread(topology, name) || topology.tables.iter().any(|table| table.name == name && single(table))
+}
+
 pub(super) fn sharding(topology: &Topology, table: usize) -> Option<(usize, &[String])> {
     match &topology.tables.get(table)?.placement {
         Placement::Sharded { distribution, key } => Some((*distribution, key)),

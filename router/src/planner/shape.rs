@@ -2,6 +2,7 @@
 
 use sqlparser::ast::{Query, SetExpr, Statement};
 
+use super::draw;
 use super::found::Found;
 use super::gather::GatherRoute;
 use super::insert::Inserted;
@@ -9,7 +10,7 @@ use super::names::{self, FIRST, Relation};
 use super::parse;
 use super::query::{Seen, Walk};
 use super::reader::Reader;
-use super::refuse::{not_proven, two_places};
+use super::refuse::{FIRST_SHARDS, not_proven, two_places};
 use super::route::{PinnedRoute, Route};
 use super::scope::Scope;
 use crate::lexer::{Token, TokenKind};
@@ -35,7 +36,9 @@ pub(super) fn shape(topology: &Topology, tokens: &[Token], literals: &[Literal])
     let spread = tokens.iter().any(|token| is_name(token) && names::is_spread(topology, &token.text));
     let first = Reader::new(tokens).peek().map_or("", |token| token.text.as_str());
     if !matches!(first, "select" | "with" | "values" | "table" | "insert" | "update" | "delete" | "(") {
-        let refusal = spread.then(|| not_proven("pgherd does not understand this kind of statement."));
+        let elsewhere =
+            tokens.iter().any(|token| is_name(token) && names::is_elsewhere(topology, &token.text));
+        let refusal = elsewhere.then(|| not_proven("pgherd does not understand this kind of statement."));
         return refusal
             .map_or(Shape { route: Route::One(FIRST), read_only: false, positional: false }, Shape::refused);
     }
@@ -52,10 +55,7 @@ pub(super) fn shape(topology: &Topology, tokens: &[Token], literals: &[Literal])
 
 /// What is not understood, but names only relations of one shard. `None`: of several, or nobody knows.
 fn unlisted(topology: &Topology, tokens: &[Token]) -> Option<Shape> {
-    let elsewhere = |token: &Token| {
-        let mut tables = topology.tables.iter().filter(|table| table.name == token.text);
-        is_name(token) && tables.any(|table| table.placement != crate::topology::Placement::Single(FIRST))
-    };
+    let elsewhere = |token: &Token| is_name(token) && names::is_elsewhere(topology, &token.text);
     (!tokens.iter().any(elsewhere)).then_some(Shape {
         route: Route::One(FIRST),
         read_only: false,
@@ -131,20 +131,34 @@ fn of_tree(
             let (schema, name) = super::query::qualified(parts.table)?;
             match names::relation(topology, schema, name) {
                 Relation::Sharded(table) => {
+                    let apart = draw::of_rows_apart(topology, table, insert, tokens)?;
                     let route = match walk.insert_sharded(insert, table, tokens)? {
                         Inserted::Values(route) => Route::Insert(route),
                         Inserted::Generate(route) => Route::Generate(Box::new(route)),
+                        Inserted::Draw(route) => Route::Draw(Box::new(route)),
+                        Inserted::InPlace(found) => {
+                            agrees(topology, tokens, &found.names)?;
+                            return self::route(topology, statement, *found, tokens);
+                        }
                     };
                     let mut seen = vec![name.to_owned()];
                     if let Route::Insert(route) = &route {
                         seen.extend(route.found.names.iter().cloned());
                     }
                     agrees(topology, tokens, &seen)?;
+                    let route = match (route, apart) {
+                        (route @ Route::Insert(_), Some(apart)) => Route::Draw(Box::new(apart.unless(route))),
+                        (route, _) => route,
+                    };
                     return Ok(Shape { route, read_only: false, positional: false });
                 }
                 Relation::Reference(table) => {
                     walk.insert(insert, &mut names)?;
-                    walk.insert_reference(insert, table)?;
+                    if let Some(route) = walk.insert_reference(insert, table)? {
+                        agrees(topology, tokens, &walk.found.names)?;
+                        let route = Route::Draw(Box::new(route));
+                        return Ok(Shape { route, read_only: false, positional: false });
+                    }
                 }
                 Relation::On(_) | Relation::Derived | Relation::Ambiguous => {
                     walk.insert(insert, &mut names)?
@@ -197,8 +211,14 @@ fn route(topology: &Topology, statement: &Statement, mut found: Found, tokens: &
         };
         return Ok(Shape { route, read_only, positional });
     }
+    let mut fixed = fixed;
     if found.sequences {
-        return Err(not_proven("Sequences are not global yet: two shards would give the same number twice."));
+        // SELECT setval('s', max(id)) FROM t: PostgreSQL finishes it on the first shard.
+        let set = !found.draws && matches!(statement, Statement::Query(_));
+        fixed = fixed.or(Some(FIRST)).filter(|fixed| set && *fixed == FIRST);
+    }
+    if found.sequences && fixed.is_none() {
+        return Err(not_proven(FIRST_SHARDS));
     }
     if found.locks {
         return Err(not_proven(
