@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::auth::Account;
 use crate::caps::Caps;
 use crate::deadlock::Holders;
+use crate::lease::Lease;
 use crate::listening::Hub;
 use crate::session::client::Told;
 use crate::session::link::LinkState;
@@ -54,6 +55,18 @@ pub struct Database {
     /// It has tables with a placement: statements are routed. Otherwise it is a plain pool.
     pub sharded: bool,
     topology: ArcSwap<Topology>,
+    /// Whoever replaces the topology by a changed one has this.
+    changing: Mutex<()>,
+    /// Counts the placements and holds that were put in force, and leases that were had anew: what waits for one of them looks again.
+    changes: watch::Sender<u64>,
+    pub lease: Lease,
+    /// Of the process's databases, the earlier ones of this name included.
+    pub number: u64,
+    /// Every session that is served by this database has it.
+    pub tenancy: Arc<()>,
+    /// The pgherds of this database, as the catalog had them last.
+    proxies: ArcSwap<Vec<Proxy>>,
+    leaving: watch::Sender<Leaving>,
     users: ArcSwap<HashMap<String, Arc<UserPools>>>,
     schema_version: AtomicU64,
     cluster: ArcSwap<String>,
@@ -75,6 +88,29 @@ pub struct Database {
     disabled: AtomicBool,
     /// Another one has its name, or none: its control task ends.
     closed: AtomicBool,
+}
+
+/// A pgherd with a lease, for SHOW PROXIES.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    pub id: String,
+    pub address: String,
+    pub version: String,
+    pub started: String,
+    /// Of the placement that is in force there.
+    pub epoch: u64,
+    pub live: bool,
+    pub shards: String,
+    /// It is this one.
+    pub own: bool,
+}
+
+/// How far the lease of a database is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    Told,
+    Left,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -254,11 +290,15 @@ impl Database {
         let topology = Topology {
             database: config.name.clone(),
             shards: config.shards.iter().map(|s| s.name.clone()).collect(),
+            members: Vec::new(),
             distributions: Vec::new(),
             tables: Vec::new(),
             facts: Facts::default(),
             epoch: 0,
             version: PLAIN_VERSION,
+            generation: 0,
+            holds: Default::default(),
+            moved: Default::default(),
         };
         let ready = if sharded {
             Readiness::Waiting("the catalog has not been read yet".into())
@@ -269,6 +309,13 @@ impl Database {
             name: config.name.clone(),
             sharded,
             topology: ArcSwap::from_pointee(topology),
+            changing: Mutex::default(),
+            changes: watch::Sender::new(0),
+            lease: Lease::default(),
+            number: next_number(),
+            tenancy: Arc::default(),
+            proxies: ArcSwap::default(),
+            leaving: watch::Sender::new(Leaving::No),
             users: ArcSwap::from_pointee(pools),
             schema_version: AtomicU64::new(0),
             cluster: ArcSwap::from_pointee(String::new()),
@@ -437,9 +484,61 @@ impl Database {
         self.topology.load_full()
     }
 
-    pub fn set_topology(&self, topology: Topology) {
-        self.topology.store(Arc::new(topology));
+    /// Another schema, or the first placement.
+    pub fn set_topology(&self, change: impl FnOnce(&Topology) -> Topology) {
+        self.change_topology(change);
         self.schema_changed();
+    }
+
+    /// Rows are elsewhere, or on hold: what servers have prepared stays as it is.
+    pub fn change_topology(&self, change: impl FnOnce(&Topology) -> Topology) {
+        let alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = change(&self.topology.load());
+        self.topology.store(Arc::new(next));
+        drop(alone);
+        self.tell_change();
+    }
+
+    pub fn tell_change(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Tells of every change from now on.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub fn proxies(&self) -> Arc<Vec<Proxy>> {
+        self.proxies.load_full()
+    }
+
+    pub fn set_proxies(&self, proxies: Vec<Proxy>) {
+        self.proxies.store(Arc::new(proxies));
+    }
+
+    /// The process ends: the lease is to be given up.
+    pub fn leave(&self) {
+        self.leaving.send_if_modified(|leaving| {
+            let told = *leaving == Leaving::No && self.sharded;
+            if told {
+                *leaving = Leaving::Told;
+            }
+            told
+        });
+    }
+
+    pub fn set_left(&self) {
+        self.leaving.send_replace(Leaving::Left);
+    }
+
+    /// Waits until the lease is given up, if it was told to be.
+    pub async fn left(&self) {
+        let _ = self.leaving.subscribe().wait_for(|leaving| *leaving != Leaving::Told).await;
+    }
+
+    /// Waits until the lease is to be given up.
+    pub async fn told_to_leave(&self) {
+        let _ = self.leaving.subscribe().wait_for(|leaving| *leaving != Leaving::No).await;
     }
 
     /// Whether a text has the name of a table that the first shard does not have. (Of something else, perhaps: nobody looks.)
@@ -534,6 +633,11 @@ impl Database {
     pub fn forget_decision(&self, shard: ShardId, gid: String) {
         let _ = self.requests.send(Request::Forget { shard, gid });
     }
+}
+
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The pools of all users. Those of `before` that go to the same place are kept as they are, with what they have counted.

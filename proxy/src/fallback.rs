@@ -59,7 +59,7 @@ pub async fn make(shared: &Arc<Shared>, name: &str) -> Result<Option<Arc<Databas
     if console::all_paused(&live) {
         made.pause(true);
     }
-    shared.control.spawn(control::run(made.clone(), inbox));
+    shared.control.spawn(control::run(made.clone(), inbox, shared.crew()));
     tracing::info!(database = name, "a client has named a database that is made of \"*\"");
     let mut config_now = live.config.clone();
     config_now.databases.push(config);

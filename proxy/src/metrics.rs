@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -328,6 +328,24 @@ fn render(shared: &Shared) -> String {
     for (database, db) in &databases {
         let listeners = db.hub.listeners.load(Ordering::Relaxed);
         page.sample("pgherd_listening_clients", &[("database", database)], listeners as f64);
+    }
+    let of_placements: [(&str, &str, fn(&Database) -> f64); 4] = [
+        ("pgherd_placement_epoch", "Of the placement in force.", |db| db.topology().epoch as f64),
+        ("pgherd_units_on_hold", "Units that are about to move: statements that touch them wait.", |db| {
+            db.topology().holds.len() as f64
+        }),
+        ("pgherd_lease", "1: it is known for certain where the rows are.", |db| {
+            f64::from(u8::from(db.lease.serves(Instant::now())))
+        }),
+        ("pgherd_proxies", "pgherds with a lease in the catalog, this one included.", |db| {
+            db.proxies().iter().filter(|proxy| proxy.live).count() as f64
+        }),
+    ];
+    for (name, help, value) in of_placements {
+        page.family(name, "gauge", help);
+        for (database, db) in databases.iter().filter(|(_, db)| db.sharded) {
+            page.sample(name, &[("database", database)], value(db));
+        }
     }
     for (name, kind, help, value) in OF_USERS {
         page.family(name, kind, help);

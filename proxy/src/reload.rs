@@ -94,7 +94,7 @@ pub async fn put_in_force(shared: &Arc<Shared>, mut config: Config) -> Result<()
                 let old = old.map(|old| &**old);
                 let database = Database::new(wanted, &config.users, workers, requests, old, &shared.caps)?;
                 let database = Arc::new(database);
-                shared.control.spawn(control::run(database.clone(), inbox));
+                shared.control.spawn(control::run(database.clone(), inbox, shared.crew()));
                 new.push(database.clone());
                 made.push(Made::New(database));
             }

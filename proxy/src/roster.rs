@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pgherd_config::PoolSettings;
 use pgherd_pool::Listed;
+use pgherd_router::touch::{Held, Hold, Touched};
 use pgherd_wire::message::Report;
 
 use crate::cancel::CancelEntry;
@@ -103,6 +104,80 @@ impl Why {
     }
 }
 
+/// What a client's open transaction has to do with the places of rows. In a database that is not sharded it stays as it is.
+#[derive(Default)]
+pub struct Stand {
+    /// The database whose distributions are meant.
+    database: Cell<u64>,
+    /// By the transaction that is open, or by statements whose replies are owed.
+    pub touched: Touched,
+    /// By a statement that waits; `since` counts.
+    waiting: Touched,
+    /// It waits for the holds up to this one, and later ones wait for it; 0: it does not wait.
+    since: Cell<u64>,
+    /// Of the lease under which something was touched.
+    tenure: Cell<u64>,
+    /// The placement's generation when the transaction's first statement was planned; 0: none was.
+    pub snapshot: Cell<u64>,
+}
+
+impl Stand {
+    pub fn clear(&self) {
+        self.touched.clear();
+        self.snapshot.set(0);
+    }
+
+    /// Nothing was touched yet, or under this lease.
+    pub fn is_of(&self, tenure: u64) -> bool {
+        self.touched.is_empty() || self.tenure.get() == tenure
+    }
+
+    pub fn touch(&self, database: u64, tenure: u64, touched: &Touched) {
+        self.database.set(database);
+        self.tenure.set(tenure);
+        self.touched.add(touched);
+    }
+
+    /// A statement that touches this waits from now on, for holds up to `generation`.
+    pub fn wait(&self, database: u64, generation: u64, touched: &Touched) {
+        self.database.set(database);
+        if self.since.get() == 0 {
+            self.since.set(generation.max(1));
+        }
+        self.waiting.clear();
+        self.waiting.add(touched);
+    }
+
+    pub fn waits_no_more(&self) {
+        self.since.set(0);
+        self.waiting.clear();
+    }
+
+    /// Whether the hold keeps a statement that touches this from running. Not when its transaction is in the way already: the hold waits
+    /// for it to end, and it may need more of what is on hold until then. Nor when the statement itself has waited for earlier holds
+    /// since before this one: with units on hold one after the other, a statement that touches many of them would never run.
+    pub fn is_kept(&self, touched: &Touched, hold: &Hold) -> bool {
+        touched.meets(&hold.held)
+            && !self.touched.meets(&hold.held)
+            && !(self.waited_before(hold) && self.waiting.meets(&hold.held))
+    }
+
+    /// It touches something within `held` that its transaction has not touched before.
+    pub fn is_new_in(&self, touched: &Touched, held: &Held) -> bool {
+        touched.meets(held) && !self.touched.covers_within(touched, held)
+    }
+
+    fn waited_before(&self, hold: &Hold) -> bool {
+        (1..hold.generation).contains(&self.since.get())
+    }
+
+    /// Whether the client has to do with the unit still, so that it cannot move.
+    fn is_in_the_way(&self, database: u64, hold: &Hold) -> bool {
+        self.database.get() == database
+            && (self.touched.meets(&hold.held) || self.waited_before(hold) && self.waiting.meets(&hold.held))
+    }
+}
+
 pub struct Card {
     pub id: u64,
     pub ends: Ends,
@@ -117,6 +192,7 @@ pub struct Card {
     /// Number of a server that it holds; 0: none.
     pub server: Cell<u64>,
     pub statements: Cell<u32>,
+    pub stand: Stand,
     /// It keeps servers between transactions.
     pub pinned: RefCell<Option<Box<pinned::Shown>>>,
     /// The server of a replication connection.
@@ -250,6 +326,7 @@ impl Roster {
             xact_since: Cell::new(None),
             server: Cell::new(0),
             statements: Cell::new(0),
+            stand: Stand::default(),
             pinned: RefCell::new(None),
             walsender: RefCell::new(None),
             cancel,
@@ -287,6 +364,13 @@ impl Roster {
                 Some(Overdue::Client(why)) => card.tell(Order::End(why)),
             }
         }
+    }
+
+    /// Which of the holds wait for a client.
+    pub fn in_the_way(&self, database: u64, holds: &[Hold]) -> Vec<i64> {
+        let cards = self.cards.borrow();
+        let waits = |hold: &&Hold| cards.values().any(|card| card.stand.is_in_the_way(database, hold));
+        holds.iter().filter(waits).map(|hold| hold.id).collect()
     }
 
     pub fn entries(&self) -> Vec<Entry> {
@@ -344,6 +428,42 @@ impl Drop for Enrolled {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_waits_for_who_was_there_before_its_hold_and_keeps_who_comes_after() {
+        use pgherd_router::touch::Unit;
+        let unit = |slot| {
+            let touched = Touched::default();
+            touched.note(Unit::slot(0, slot));
+            touched
+        };
+        let hold =
+            |generation| Hold { id: 7, generation, held: Held::Slots { distribution: 0, from: 5, to: 5 } };
+        let stand = Stand::default();
+        assert!(stand.is_kept(&unit(5), &hold(3)));
+        assert!(!stand.is_kept(&unit(6), &hold(3)));
+        assert!(!stand.is_in_the_way(1, &hold(3)));
+
+        // A transaction that has touched it goes on, and is in the way until it ends.
+        stand.touch(1, 1, &unit(5));
+        assert!(!stand.is_kept(&unit(5), &hold(3)));
+        assert!(stand.is_in_the_way(1, &hold(3)));
+        assert!(!stand.is_in_the_way(2, &hold(3)), "another database's numbers mean other distributions");
+        assert!(stand.is_of(1) && !stand.is_of(2));
+        stand.clear();
+        assert!(!stand.is_in_the_way(1, &hold(3)));
+        assert!(stand.is_of(2), "nothing is touched");
+
+        // One that waits for hold 3 is in the way of hold 4, and not kept by it.
+        stand.wait(1, 3, &unit(5));
+        assert!(stand.is_kept(&unit(5), &hold(3)) && !stand.is_in_the_way(1, &hold(3)));
+        assert!(!stand.is_kept(&unit(5), &hold(4)) && stand.is_in_the_way(1, &hold(4)));
+        stand.wait(1, 4, &unit(5));
+        assert!(stand.is_kept(&unit(5), &hold(3)), "it still waits for what it waited for at first");
+        assert!(!stand.is_kept(&unit(5), &hold(4)));
+        stand.waits_no_more();
+        assert!(stand.is_kept(&unit(5), &hold(4)) && !stand.is_in_the_way(1, &hold(4)));
+    }
 
     #[test]
     fn a_client_is_held_to_the_limit_of_what_it_does() {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use pgherd_config::{Config, Drain};
 use pgherd_router::ShardId;
+use pgherd_router::touch::Hold;
 use pgherd_wire::Stream;
 use pgherd_wire::frame;
 use pgherd_wire::message::{self, Report};
@@ -50,6 +51,9 @@ const LAST_LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long clients may take to read their last message when pgherd ends at once.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// How long the catalog may take to hear that pgherd ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How far the end is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -68,8 +72,42 @@ pub enum Ask {
     Entries(oneshot::Sender<Vec<Entry>>),
     /// Tells the clients that are meant; answered with how many.
     Tell(Order, Whom, oneshot::Sender<usize>),
+    /// Which of these holds of a database wait for one of its clients.
+    InTheWay(u64, Arc<[Hold]>, oneshot::Sender<Vec<i64>>),
     /// The configuration has changed.
     Follow,
+}
+
+/// The workers, to be asked.
+#[derive(Clone)]
+pub struct Crew(Arc<[mpsc::UnboundedSender<Ask>]>, Arc<str>);
+
+impl Crew {
+    /// How long a worker may take to answer: it is asked again.
+    const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+
+    /// Where this pgherd listens, for people.
+    pub fn address(&self) -> &str {
+        &self.1
+    }
+
+    /// Which of these holds wait for a client. A plan that is made after this was asked sees the topology that was in force then.
+    pub async fn in_the_way(&self, database: u64, holds: &Arc<[Hold]>) -> Vec<i64> {
+        let mut waits = Vec::new();
+        for inbox in &*self.0 {
+            let (answer, wait) = oneshot::channel();
+            // A worker that has ended has no client.
+            if inbox.send(Ask::InTheWay(database, holds.clone(), answer)).is_err() {
+                continue;
+            }
+            match tokio::time::timeout(Self::ANSWERS_WITHIN, wait).await {
+                Ok(Ok(some)) => waits.extend(some),
+                Ok(Err(_)) => {}
+                Err(_) => return holds.iter().map(|hold| hold.id).collect(),
+            }
+        }
+        waits
+    }
 }
 
 /// What was counted at the end of the last two periods, by database.
@@ -149,7 +187,7 @@ pub struct Shared {
     pub clients: AtomicUsize,
     /// Clients of each worker, and the way to ask one.
     loads: Vec<AtomicUsize>,
-    inboxes: Vec<mpsc::UnboundedSender<Ask>>,
+    inboxes: Crew,
     pub stop: watch::Sender<Stop>,
     pub started: Instant,
 }
@@ -165,9 +203,13 @@ impl Shared {
 
     /// Clients whose user or database is gone leave; the others follow by themselves.
     pub fn follow(&self) {
-        for inbox in &self.inboxes {
+        for inbox in &*self.inboxes.0 {
             let _ = inbox.send(Ask::Follow);
         }
+    }
+
+    pub fn crew(&self) -> Crew {
+        self.inboxes.clone()
     }
 
     pub fn workers(&self) -> usize {
@@ -182,7 +224,7 @@ impl Shared {
     /// All clients that have logged in. A worker that ends meanwhile has none.
     pub async fn entries(&self) -> Vec<Entry> {
         let mut entries: Vec<Entry> = self.consoles().values().cloned().collect();
-        for inbox in &self.inboxes {
+        for inbox in &*self.inboxes.0 {
             let (answer, wait) = oneshot::channel();
             if inbox.send(Ask::Entries(answer)).is_ok() {
                 entries.extend(wait.await.unwrap_or_default());
@@ -195,7 +237,7 @@ impl Shared {
     /// How many were told.
     pub async fn tell(&self, order: Order, whom: Whom) -> usize {
         let mut told = 0;
-        for inbox in &self.inboxes {
+        for inbox in &*self.inboxes.0 {
             let (answer, wait) = oneshot::channel();
             if inbox.send(Ask::Tell(order, whom.clone(), answer)).is_ok() {
                 told += wait.await.unwrap_or_default();
@@ -260,6 +302,7 @@ pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce
         databases.insert(database.name.clone(), made);
     }
     let workers = config.server.workers;
+    let address = config.server.listen.iter().map(listen::shown).collect::<Vec<_>>().join(", ");
     let mut listeners: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
     let inherited = listen::inherited(&mut listeners)?;
     let listens = if inherited == 0 { config.server.listen.clone() } else { Vec::new() };
@@ -289,13 +332,13 @@ pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce
         ids: Arc::default(),
         clients: AtomicUsize::new(0),
         loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
-        inboxes,
+        inboxes: Crew(inboxes.into(), address.into()),
         stop: watch::Sender::new(Stop::No),
         started: Instant::now(),
     });
 
     for (database, inbox) in controls {
-        shared.control.spawn(control::run(database, inbox));
+        shared.control.spawn(control::run(database, inbox, shared.crew()));
     }
     shared.control.spawn(count_periods(shared.clone()));
     shared.control.spawn(crate::fallback::forget_unused(shared.clone()));
@@ -329,11 +372,26 @@ pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce
         let _ = thread.join();
     }
     drop(files);
+    say_farewell(&shared);
     for database in shared.live().databases.values() {
         database.pools().iter().for_each(|pool| pool.close_idle());
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// So that nobody who moves rows waits for this pgherd's leases to end.
+fn say_farewell(shared: &Arc<Shared>) {
+    let (done, wait) = std::sync::mpsc::channel();
+    let databases: Vec<Arc<Database>> = shared.live().databases.values().cloned().collect();
+    shared.control.spawn(async move {
+        databases.iter().for_each(|database| database.leave());
+        for database in &databases {
+            database.left().await;
+        }
+        let _ = done.send(());
+    });
+    let _ = wait.recv_timeout(FAREWELL);
 }
 
 fn runtime_builder() -> tokio::runtime::Builder {
@@ -490,6 +548,9 @@ fn run_worker(
                         matches!(card.pools.borrow().successor(), Some(None))
                     })),
                     Some(Ask::Entries(answer)) => drop(answer.send(worker.roster.entries())),
+                    Some(Ask::InTheWay(database, holds, answer)) => {
+                        let _ = answer.send(worker.roster.in_the_way(database, &holds));
+                    }
                     Some(Ask::Tell(order, whom, answer)) => {
                         let _ = answer.send(worker.roster.tell(order, |card| whom.means(card)));
                     }
@@ -537,7 +598,7 @@ fn place(shared: &Arc<Shared>, worker: &Rc<Worker>, stream: Stream, ends: Ends) 
     }
     match stream.detach() {
         Ok(detached) => {
-            if shared.inboxes[target].send(Ask::Serve(detached, ends)).is_err() {
+            if shared.inboxes.0[target].send(Ask::Serve(detached, ends)).is_err() {
                 forget_client(shared, target);
             }
         }

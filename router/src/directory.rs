@@ -1,12 +1,13 @@
 //! Keys that have a place of their own, one by one: what a pgherd knows of the catalog's table `pgherd.directory`.
 //!
-//! Invariant: what stands here is recorded in the catalog, where an entry never changes and never goes. So a key that is found
-//! is found rightly for ever; one that is missing says nothing: another pgherd may have entered it a moment ago. Whoever must
-//! know asks the catalog.
+//! Invariant: what stands here is recorded in the catalog, where an entry changes only while its key is on hold, and is forgotten
+//! here before the key is served again. A key that is missing says nothing: another pgherd may have entered it a moment ago.
+//! Whoever must know asks the catalog.
 //!
 //! Limit: [`KEYS_MAX`] keys; at the bound all are forgotten, and looked up again as they are needed.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
@@ -19,6 +20,8 @@ pub const KEYS_MAX: usize = 2_000_000;
 #[derive(Debug, Default)]
 pub struct Directory {
     known: DashMap<Box<[u8]>, ShardId>,
+    /// How often keys were forgotten because they may be elsewhere now.
+    forgotten: AtomicU64,
 }
 
 /// Two directories are the same only if they are one.
@@ -49,6 +52,32 @@ impl Directory {
     /// `None`: not known here.
     pub fn get(&self, value: &KeyValue<'_>) -> Option<ShardId> {
         self.known.get(bytes(value, &mut [0; 8])?).map(|shard| *shard)
+    }
+
+    /// To be asked before the catalog is.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    /// The key may be elsewhere now.
+    pub fn forget(&self, value: &KeyValue<'_>) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        if let Some(bytes) = bytes(value, &mut [0; 8]) {
+            self.known.remove(bytes);
+        }
+    }
+
+    pub fn forget_all(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        self.known.clear();
+    }
+
+    /// Enters what the catalog said, unless keys were forgotten since it was asked. (All of this on one thread: the control
+    /// thread's.)
+    pub fn enter_since(&self, forgotten: u64, value: &KeyValue<'_>, shard: ShardId) {
+        if self.forgotten() == forgotten {
+            self.enter(value, shard);
+        }
     }
 
     pub fn enter(&self, value: &KeyValue<'_>, shard: ShardId) {
@@ -124,6 +153,13 @@ mod tests {
         }
         assert_eq!(directory.len(), 3);
         assert_eq!(directory.shards(), [ShardId(0), ShardId(1), ShardId(2)]);
+        let key = KeyValue::from_text(KeyType::Text, b"acme").unwrap();
+        let asked = directory.forgotten();
+        directory.forget(&key);
+        directory.enter_since(asked, &key, ShardId(1));
+        assert_eq!(directory.get(&key), None, "the answer may be of before");
+        directory.enter_since(directory.forgotten(), &key, ShardId(3));
+        assert_eq!(directory.get(&key), Some(ShardId(3)));
         assert_eq!(key_text(&KeyValue::Text(b"\xff".as_slice().into())), None);
     }
 }

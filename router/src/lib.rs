@@ -22,6 +22,7 @@ pub mod planner;
 pub mod refusal;
 pub mod rule;
 pub mod topology;
+pub mod touch;
 pub mod value;
 
 pub use describe::describe;

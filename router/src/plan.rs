@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::refusal::Refusal;
 use crate::topology::{ShardId, Topology};
+use crate::touch::Touched;
 
 /// What a statement text means, whatever its literals: made once per fingerprint and topology, then cached.
 ///
@@ -570,6 +571,21 @@ impl Template {
         literals: &[Literal],
         params: Params<'_>,
     ) -> Result<Plan, Refusal> {
-        crate::planner::bind(self, topology, sql, literals, params)
+        self.plan_touching(topology, sql, literals, params, &Touched::default())
+    }
+
+    /// [`Self::plan`], noting what the plan touches.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub fn plan_touching(
+        &self,
+        topology: &Topology,
+        sql: &str,
+        literals: &[Literal],
+        params: Params<'_>,
+        touched: &Touched,
+    ) -> Result<Plan, Refusal> {
+        crate::planner::bind(self, topology, sql, literals, params, touched)
     }
 }

@@ -136,13 +136,19 @@ impl Rule {
 
     /// The shard of a whole key. `None`: nowhere; by directory: not known.
     pub fn owner(&self, key: &[KeyValue<'_>]) -> Option<ShardId> {
+        self.locate(key).0
+    }
+
+    /// [`Self::owner`], and the slot, where rows move by slots: see [`Finder::slot`].
+    pub fn locate(&self, key: &[KeyValue<'_>]) -> (Option<ShardId>, Option<u16>) {
         // The hot path: one column by its hash.
         if let (Self::Hash(owners), [value]) = (self, key) {
-            return owners.get(usize::from(crate::hash::slot(std::slice::from_ref(value)))).copied();
+            let slot = crate::hash::slot(std::slice::from_ref(value));
+            return (owners.get(usize::from(slot)).copied(), Some(slot));
         }
         let mut finder = self.find();
         key.iter().for_each(|value| finder.add(Some(value)));
-        finder.shard()
+        (finder.shard(), finder.slot())
     }
 }
 
@@ -260,9 +266,21 @@ impl Finder<'_> {
                 };
             }
             (State::First, Rule::Directory(directory)) => {
+                if let Some(value) = value {
+                    self.hash.add(value);
+                }
                 self.state = State::Done(value.and_then(|value| directory.get(value)));
             }
             (State::First, Rule::Hash(_)) | (State::Done(_), _) => {}
+        }
+    }
+
+    /// Of the whole key, where rows move by slots: the slot that it would have by its hash in a directory. `None`: they move by
+    /// other units.
+    pub fn slot(&self) -> Option<u16> {
+        match self.rule {
+            Rule::Hash(_) | Rule::Directory(_) => Some(self.hash.slot()),
+            Rule::Range(_) | Rule::List(_) => None,
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pgherd_config::KeyType;
 
 use crate::rule::Rule;
+use crate::touch::{Hold, Moved};
 
 /// Index into [`Topology::shards`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,14 +22,32 @@ pub struct Topology {
     pub database: String,
     /// Names, in the order of the configuration. Never empty. `ShardId(0)` is the first shard.
     pub shards: Vec<String>,
+    /// Those that have the schema, ascending: what concerns every shard concerns these. Empty: all of them.
+    pub members: Vec<ShardId>,
     pub distributions: Vec<Distribution>,
     /// Configured tables: sharded, reference, or on a named shard.
     pub tables: Vec<Table>,
     pub facts: Facts,
     pub epoch: u64,
-    /// Differs between any two topologies that differ in anything but `rule` and `epoch`: templates are made for one
-    /// version.
+    /// Differs between any two topologies that differ in anything but `rule`, `epoch` and what is below: templates are made for
+    /// one version.
     pub version: u64,
+    /// Counts up with every placement that this pgherd puts in force.
+    pub generation: u64,
+    /// Units that are about to move. Planning takes no notice: whoever runs a plan does.
+    pub holds: Arc<[Hold]>,
+    /// What has moved lately, the latest last.
+    pub moved: Arc<[Moved]>,
+}
+
+impl Topology {
+    /// The shards that every row is on, together, and every copy of a reference table.
+    pub fn all(&self) -> Vec<ShardId> {
+        if self.members.is_empty() {
+            return (0..self.shards.len() as u16).map(ShardId).collect();
+        }
+        self.members.clone()
+    }
 }
 
 #[derive(Debug, Clone)]

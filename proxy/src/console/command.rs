@@ -33,6 +33,7 @@ pub enum Show {
     Shards,
     Pinned,
     Placement,
+    Proxies,
     Moves,
 }
 
@@ -110,6 +111,7 @@ const SHOWS: &[(&str, Show)] = &[
     ("shards", Show::Shards),
     ("pinned", Show::Pinned),
     ("placement", Show::Placement),
+    ("proxies", Show::Proxies),
     ("moves", Show::Moves),
 ];
 

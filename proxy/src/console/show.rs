@@ -222,6 +222,18 @@ const PLACEMENT: Columns = &[
     ("epoch", Big),
 ];
 
+const PROXIES: Columns = &[
+    ("database", Text),
+    ("id", Text),
+    ("address", Text),
+    ("version", Text),
+    ("started", Text),
+    ("epoch", Big),
+    ("live", Text),
+    ("own", Text),
+    ("shards", Text),
+];
+
 const MOVES: Columns = &[
     ("database", Text),
     ("distribution", Text),
@@ -292,6 +304,7 @@ pub fn columns(show: Show) -> Option<Columns> {
         Show::Shards => SHARDS,
         Show::Pinned => PINNED,
         Show::Placement => PLACEMENT,
+        Show::Proxies => PROXIES,
         Show::Moves => MOVES,
     })
 }
@@ -343,6 +356,7 @@ pub async fn rows(shared: &Shared, show: Show) -> Vec<Vec<Value>> {
         Show::Shards => shards(&live),
         Show::Pinned => pinned(&live, &shared.entries().await),
         Show::Placement => placement(&live),
+        Show::Proxies => proxies(&live),
         Show::Moves => super::moving::moves(shared).await,
         // There are no peers, no names are cached, and memory is not kept in lists of its own.
         Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones | Show::Mem => Vec::new(),
@@ -868,6 +882,28 @@ fn shards(live: &Live) -> Vec<Vec<Value>> {
                     status.failing.map(|error| error.to_string()),
                 ]);
             }
+        }
+    }
+    rows
+}
+
+/// The pgherds that serve these databases, as the catalogs had them at the last look.
+fn proxies(live: &Live) -> Vec<Vec<Value>> {
+    let yes_or_no = |flag| if flag { "yes" } else { "no" };
+    let mut rows = Vec::new();
+    for (name, db) in by_name(live) {
+        for proxy in db.proxies().iter() {
+            rows.push(row![
+                name,
+                proxy.id.as_str(),
+                proxy.address.as_str(),
+                proxy.version.as_str(),
+                proxy.started.as_str(),
+                proxy.epoch,
+                yes_or_no(proxy.live),
+                yes_or_no(proxy.own),
+                proxy.shards.as_str(),
+            ]);
         }
     }
     rows

@@ -19,6 +19,8 @@ pub struct Recorded {
     pub cluster: String,
     pub epoch: u64,
     pub distributions: Vec<Distribution>,
+    /// Names: see [`super::members`].
+    pub members: Vec<String>,
 }
 
 /// On every shard: where decisions of cross-shard transactions stand. Whoever writes through pgherd inserts there under
@@ -175,7 +177,12 @@ pub async fn bootstrap(shards: &mut Shards) -> Result<Recorded, Problem> {
     }
     let id = format!("{:016x}", rand::random::<u64>());
     let kept = super::adopt::is_kept(shards).await?;
-    let mut sql = format!("{PLACEMENT}{UPGRADE}{MOVES}{}{}", super::directory::TABLE, super::adopt::TABLE);
+    let mut sql = format!(
+        "{PLACEMENT}{UPGRADE}{MOVES}{}{}{}",
+        super::directory::TABLE,
+        super::adopt::TABLE,
+        super::members::TABLE
+    );
     sql.push_str(&format!("INSERT INTO pgherd.cluster (id) VALUES ('{id}') ON CONFLICT DO NOTHING;"));
     shards.rows(catalog, &with_lock(&sql)).await?;
     // A catalog of before knows its distributions by their slots alone; those are recorded below.
@@ -189,10 +196,25 @@ pub async fn bootstrap(shards: &mut Shards) -> Result<Recorded, Problem> {
         known.entry(name).or_insert_with(none);
     }
     let mut found = super::adopt::look(shards, &known, kept).await?;
-    let mut sql = found.sql;
+    let members = read_members(shards).await?;
+    // A distribution that is new begins on the members.
+    let mut of_members = db.config.shards.clone();
+    let is_one = |at: usize, name: &String| match (members.is_empty(), found.records.is_empty()) {
+        (true, true) => true,
+        // All rows were found on the first shard: the others may not have the tables.
+        (true, false) => at == 0,
+        (false, _) => members.contains(name),
+    };
+    for (at, shard) in of_members.iter_mut().enumerate() {
+        if !is_one(at, &shard.name) {
+            shard.weight = 0;
+        }
+    }
+    let mut sql = super::members::record(&db.config, &found.records);
+    sql.push_str(&found.sql);
     for distribution in &db.config.distributions {
         let true_now = found.records.remove(&distribution.name);
-        let recorded = true_now.unwrap_or_else(|| wished(distribution, &db.config.shards, 1));
+        let recorded = true_now.unwrap_or_else(|| wished(distribution, &of_members, 1));
         sql.push_str(&record(&db.name, &distribution.name, &recorded));
     }
     shards.rows(catalog, &with_lock(&sql)).await?;
@@ -282,7 +304,8 @@ pub async fn read(shards: &mut Shards) -> Result<Recorded, Problem> {
             shown: shown.into(),
         });
     }
-    Ok(Recorded { cluster, epoch, distributions })
+    let members = read_members(shards).await?;
+    Ok(Recorded { cluster, epoch, distributions, members })
 }
 
 /// The records as they stand, and the highest epoch among them.
@@ -354,21 +377,11 @@ pub async fn records(shards: &mut Shards) -> Result<(Records, u64), Problem> {
     Ok((records, epoch))
 }
 
-/// A pgherd reads the placement once: while rows are being moved it cannot begin to serve.
-///
-/// # Errors
-/// Rows are being moved.
-pub async fn at_rest(shards: &mut Shards) -> Result<(), Problem> {
+async fn read_members(shards: &mut Shards) -> Result<Vec<String>, Problem> {
     let db = shards.db.clone();
-    let sql = format!(
-        "SELECT state FROM pgherd.rebalances WHERE database = {0} AND state IN ('running', 'paused', 'cancelling')
-         UNION ALL SELECT 'held' FROM pgherd.holds WHERE database = {0} LIMIT 1",
-        literal(&db.name)
-    );
-    match shards.rows(db.config.catalog, &sql).await?.is_empty() {
-        true => Ok(()),
-        false => Err("rows are being moved: see pgherd rebalance status".into()),
-    }
+    let sql = format!("SELECT shard FROM pgherd.shards WHERE database = {}", literal(&db.name));
+    let rows = shards.rows(db.config.catalog, &sql).await?;
+    Ok(rows.into_iter().flatten().flatten().collect())
 }
 
 /// Prepares a shard that was away at the start.

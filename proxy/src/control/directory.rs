@@ -1,6 +1,6 @@
 //! The table `pgherd.directory`: reading what is new in it, and entering keys that nobody has entered yet.
 //!
-//! Invariant: an entry never changes and never goes (a trigger refuses it: a key would have to move with its rows). So two
+//! Invariant: an entry changes only with its rows, while its key is on hold (a trigger refuses it to everybody else). So two
 //! pgherds that enter one key at once agree: the first entry stands, and both read it.
 
 use std::collections::HashMap;
@@ -40,9 +40,6 @@ DO $directory$ BEGIN
 END $directory$;
 ";
 
-/// What a connection to the catalog shard listens to.
-pub const LISTEN: &str = "LISTEN pgherd_directory";
-
 /// Rows read at once.
 const ROWS_MAX: usize = 20_000;
 
@@ -78,6 +75,7 @@ impl Reader {
                  WHERE database = {} AND entered > {after} ORDER BY entered LIMIT {ROWS_MAX}",
                 literal(&db.name)
             );
+            let before = forgotten(&topology);
             let rows = shards.rows(db.config.catalog, &sql).await?;
             let count = rows.len();
             for row in rows {
@@ -86,7 +84,7 @@ impl Reader {
                 };
                 after = entered.parse()?;
                 self.read += usize::from(after > self.last);
-                enter(&topology, distribution, key, shard);
+                enter(&topology, &before, distribution, key, shard);
             }
             self.last = self.last.max(after);
             if count < ROWS_MAX {
@@ -97,14 +95,27 @@ impl Reader {
     }
 }
 
-/// Takes an entry over. One that is no key of the distribution, or not in its one form, is nobody's.
-fn enter(topology: &Topology, distribution: &str, key: &str, shard: &str) {
+/// How often each directory has forgotten keys: to be asked before the catalog is.
+fn forgotten(topology: &Topology) -> HashMap<String, u64> {
+    let directories = topology.distributions.iter().filter_map(|known| match &*known.rule {
+        Rule::Directory(directory) => Some((known.name.clone(), directory.forgotten())),
+        Rule::Hash(_) | Rule::Range(_) | Rule::List(_) => None,
+    });
+    directories.collect()
+}
+
+/// Takes an entry over, unless keys were forgotten since `before`. One that is no key of the distribution, or not in its one form, is
+/// nobody's.
+fn enter(topology: &Topology, before: &HashMap<String, u64>, distribution: &str, key: &str, shard: &str) {
     let Some((directory, ty)) = find(topology, distribution) else { return };
     let value = KeyValue::from_text(ty, key.as_bytes()).ok();
     let value = value.filter(|value| key_text(value).as_deref() == Some(key));
     let shard = topology.shards.iter().position(|known| known == shard);
     match (value, shard) {
-        (Some(value), Some(shard)) => directory.enter(&value, ShardId(shard as u16)),
+        (Some(value), Some(shard)) => {
+            let before = before.get(distribution).copied().unwrap_or_default();
+            directory.enter_since(before, &value, ShardId(shard as u16));
+        }
         _ => tracing::warn!(
             distribution,
             "an entry of pgherd.directory names no key or no shard: it is left out"
@@ -184,15 +195,16 @@ pub async fn place(
         "SELECT key, shard FROM pgherd.directory WHERE database = {database} AND distribution = {name_of} AND key IN ({})",
         texts.join(", ")
     );
+    let topology = db.topology();
+    let before = forgotten(&topology);
     let mut found: HashMap<String, String> = HashMap::new();
     for row in shards.rows(db.config.catalog, &sql).await? {
         if let [Some(key), Some(shard)] = &row[..] {
             found.insert(key.clone(), shard.clone());
         }
     }
-    let topology = db.topology();
     for (key, shard) in &found {
-        enter(&topology, distribution, key, shard);
+        enter(&topology, &before, distribution, key, shard);
     }
     Ok(())
 }

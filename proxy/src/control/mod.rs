@@ -9,11 +9,13 @@ mod deadlocks;
 mod directory;
 pub mod facts;
 pub mod findings;
+mod follow;
 pub mod inspect;
+mod members;
 pub(crate) mod resolver;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pgherd_config::resolve_plain;
@@ -24,6 +26,8 @@ use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use crate::database::{Database, Readiness, Request};
+use crate::serve::Crew;
+use follow::Follower;
 
 /// Between two rounds of the resolver; a transaction left over is finished within about this.
 const RESOLVE_EVERY: Duration = Duration::from_secs(1);
@@ -33,6 +37,12 @@ const RETRY_EVERY: Duration = Duration::from_millis(250);
 
 /// One statement of the control role; beyond that its connection is given up.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// On this channel pgherds tell each other that one of them has changed the schema.
+const SCHEMA: &str = "pgherd_schema";
+
+/// What the catalog connection listens to: new keys of the directory, changes of the schema.
+const LISTEN: &str = "LISTEN pgherd_directory; LISTEN pgherd_schema";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -101,29 +111,48 @@ pub(crate) struct Shards {
     pub(crate) db: Arc<Database>,
     password: Option<String>,
     clients: Vec<Option<Client>>,
-    /// The directory may have new keys.
+    /// Something was notified: the directory may have new keys.
     told: Arc<Notify>,
+    /// Another pgherd has changed the schema.
+    schema: Arc<AtomicBool>,
+    /// What the connection to the catalog listens to.
+    listen: Option<&'static str>,
+    timeout: Duration,
 }
 
 impl Shards {
     pub(crate) fn new(db: Arc<Database>, password: Option<String>) -> Self {
         let clients = db.config.shards.iter().map(|_| None).collect();
-        Self { db, password, clients, told: Arc::default() }
+        Self {
+            db,
+            password,
+            clients,
+            told: Arc::default(),
+            schema: Arc::default(),
+            listen: None,
+            timeout: STATEMENT_TIMEOUT,
+        }
     }
 
     async fn client(&mut self, shard: usize) -> Result<&Client, Problem> {
         if self.clients[shard].as_ref().is_none_or(Client::is_closed) {
             self.clients[shard] = None;
-            let told = Arc::clone(&self.told);
-            let client =
-                connect_to(&self.db, self.password.as_deref(), shard, "pgherd control", move |message| {
-                    if let AsyncMessage::Notification(_) = message {
-                        told.notify_one();
+            let (told, schema) = (Arc::clone(&self.told), Arc::clone(&self.schema));
+            let tell = move |message| {
+                if let AsyncMessage::Notification(notification) = message {
+                    if notification.channel() == SCHEMA && notification.payload() != own_name() {
+                        schema.store(true, Ordering::Release);
                     }
-                })
-                .await?;
-            if shard == self.db.config.catalog && directory::is_used(&self.db.config) {
-                let listen = tokio::time::timeout(STATEMENT_TIMEOUT, client.batch_execute(directory::LISTEN));
+                    told.notify_one();
+                }
+            };
+            let connect = connect_to(&self.db, self.password.as_deref(), shard, "pgherd control", tell);
+            let client =
+                tokio::time::timeout(self.timeout, connect).await.map_err(|_| "no answer in time")??;
+            if shard == self.db.config.catalog
+                && let Some(listen) = self.listen
+            {
+                let listen = tokio::time::timeout(self.timeout, client.batch_execute(listen));
                 listen.await.map_err(|_| "no answer in time")??;
                 // What was said while nobody listened.
                 self.told.notify_one();
@@ -139,7 +168,7 @@ impl Shards {
         shard: usize,
         sql: &str,
     ) -> Result<Vec<Vec<Option<String>>>, Problem> {
-        self.rows_within(shard, sql, STATEMENT_TIMEOUT).await
+        self.rows_within(shard, sql, self.timeout).await
     }
 
     async fn rows_within(
@@ -200,7 +229,7 @@ pub async fn look(db: Arc<Database>) -> Result<(), String> {
 }
 
 /// Runs a database's control task until the process ends.
-pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Request>) {
+pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Request>, crew: Crew) {
     if let Some(listening) = db.hub.start() {
         tokio::spawn(listening);
     }
@@ -219,13 +248,15 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
         },
     };
     tokio::spawn(deadlocks::watch(db.clone(), password.clone()));
+    let mut follower = Follower::new(db.clone(), password.clone(), crew);
     let mut shards = Shards::new(db.clone(), password);
+    shards.listen = Some(LISTEN);
     let mut last = String::new();
     loop {
         if db.is_closed() {
             return;
         }
-        match start(&mut shards).await {
+        match start(&mut shards, &mut follower).await {
             Ok(()) => break,
             Err(e) => {
                 let why = describe(&*e);
@@ -239,9 +270,10 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
         tokio::time::sleep(RETRY_EVERY).await;
     }
     tracing::info!(database = %db.name, "the placement is in force");
+    tokio::spawn(follower.run());
     let mut resolver = resolver::Resolver::default();
     let mut directory = directory::Reader::default();
-    let told = Arc::clone(&shards.told);
+    let (told, schema) = (Arc::clone(&shards.told), Arc::clone(&shards.schema));
     let mut tick = tokio::time::interval(RESOLVE_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut facts_at = tokio::time::Instant::now();
@@ -260,11 +292,19 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
         }
         match request {
             Some(Request::Refresh(done)) => {
-                refresh(&mut shards).await;
+                if refresh(&mut shards).await {
+                    // The others need not find out by themselves.
+                    let tell = format!("NOTIFY {SCHEMA}, '{}'", own_name());
+                    let _ = shards.rows(db.config.catalog, &tell).await;
+                }
                 facts_at = tokio::time::Instant::now();
                 let _ = done.send(());
             }
             Some(Request::ReadDirectory) => {
+                if schema.swap(false, Ordering::AcqRel) {
+                    refresh(&mut shards).await;
+                    facts_at = tokio::time::Instant::now();
+                }
                 if let Err(e) = directory.read(&mut shards).await {
                     tracing::warn!(database = %db.name, why = %describe(&*e), "the directory cannot be read; its new keys are looked up one by one");
                 }
@@ -282,6 +322,7 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
                 if facts_at.elapsed() > FACTS_EVERY {
                     refresh(&mut shards).await;
                     facts_at = tokio::time::Instant::now();
+                    let _ = follow::forget_proxies(&mut shards).await;
                 }
             }
         }
@@ -289,31 +330,32 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
 }
 
 /// Reads (at the first start ever: writes) the catalog, then the facts; then the database is served.
-async fn start(shards: &mut Shards) -> Result<(), Problem> {
+async fn start(shards: &mut Shards, follower: &mut Follower) -> Result<(), Problem> {
     let db = shards.db.clone();
-    let placement = catalog::bootstrap(shards).await?;
-    catalog::at_rest(shards).await?;
+    catalog::bootstrap(shards).await?;
     let facts = facts::load(&db, shards).await?;
     facts::warn(&db, &Default::default(), &facts);
-    put_in_force(&db, placement, facts);
+    follower.begin(facts).await?;
     db.set_readiness(Readiness::Ready);
     Ok(())
 }
 
 fn put_in_force(db: &Database, placement: catalog::Recorded, facts: pgherd_router::topology::Facts) {
     db.set_cluster(placement.cluster);
-    db.set_topology(Topology {
-        database: db.name.clone(),
-        shards: db.config.shards.iter().map(|s| s.name.clone()).collect(),
+    db.set_topology(|topology| Topology {
+        // One that is not configured is nobody's here: whoever serves refuses to.
+        members: members::ids(&placement.members, &db.config).unwrap_or_default(),
         distributions: placement.distributions,
         tables: db.tables(),
         facts,
         epoch: placement.epoch,
         version: next_version(),
+        ..topology.clone()
     });
 }
 
-async fn refresh(shards: &mut Shards) {
+/// `true`: they have changed.
+async fn refresh(shards: &mut Shards) -> bool {
     let db = shards.db.clone();
     let facts = match facts::load(&db, shards).await {
         Ok(facts) => facts,
@@ -325,10 +367,17 @@ async fn refresh(shards: &mut Shards) {
     };
     let old = db.topology();
     if old.facts == facts {
-        return;
+        return false;
     }
     facts::warn(&db, &old.facts, &facts);
-    db.set_topology(Topology { facts, version: next_version(), ..(*old).clone() });
+    db.set_topology(|topology| Topology { facts, version: next_version(), ..topology.clone() });
+    true
+}
+
+/// Of this process, among those that change the schema.
+fn own_name() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| format!("{:016x}", rand::random::<u64>()))
 }
 
 /// Topologies of one process never share a version.

@@ -121,6 +121,18 @@ impl Inbox {
     }
 }
 
+/// SQLSTATE of a shard that does not hold the row any more, as it stands in an ErrorResponse.
+const FENCED: &[u8] = b"\0CPG001\0";
+
+/// What stands in its place, and can be acted on.
+fn fenced(said: Report) -> Vec<u8> {
+    let report = crate::lease::moved_under().detail(format!("A shard said: {}.", said.message));
+    let mut bytes = Vec::new();
+    report.write(&mut bytes);
+    // Without the type and the length.
+    bytes.split_off(pgherd_wire::frame::HEADER_BYTES)
+}
+
 /// What the victim of a deadlock over several shards is told: PostgreSQL's words, and where it differs.
 fn deadlocked() -> Report {
     Report::error("40P01", "deadlock detected")
@@ -154,9 +166,13 @@ impl Client {
         }
     }
 
-    /// An ErrorResponse as the client is to read it: where a server speaks of a statement by pgherd's name for it, the client's
+    /// An ErrorResponse as the client is to read it: where a fence has refused a write that was routed by an old placement, the
+    /// client is to run it again; where a server speaks of a statement by pgherd's name for it, the client's
     /// own name stands. `None`: it speaks of none.
     pub fn own_names(&self, body: &[u8]) -> Option<Vec<u8>> {
+        if body.windows(FENCED.len()).any(|bytes| bytes == FENCED) {
+            return Some(fenced(Report::read_whole(body)));
+        }
         if self.holder.as_ref().is_some_and(|holder| holder.is_victim()) {
             let report = Report::read(body);
             // query_canceled: of our own doing.

@@ -63,7 +63,7 @@ impl Session {
             let topology = self.topology();
             let statements = self.analyze(&topology, &sql);
             let [statement] = &statements[..] else { return Ok(Err(malformed())) };
-            return match self.plan(&topology, statement, &sql, Params::default()).await {
+            return match self.plan(statement, &sql, Params::default()).await? {
                 Ok(Plan::Draw(_)) => Ok(Err(twice())),
                 Ok(plan) => {
                     let shard = one(&plan);
@@ -89,7 +89,7 @@ impl Session {
         let sql = draw.sql(constants.map(|(gap, value)| draw.sources[*gap].constant(value.as_deref())));
         let statements = self.analyze(&topology, &sql);
         let [statement] = &statements[..] else { return Ok(Err(malformed())) };
-        match self.plan(&topology, statement, &sql, Params::default()).await {
+        match self.plan(statement, &sql, Params::default()).await? {
             Ok(Plan::Draw(_)) => Ok(Err(twice())),
             Ok(plan) => {
                 let shard = one(&plan);
@@ -134,7 +134,7 @@ impl Session {
         values.truncate(own);
         values.extend(drawn.iter().map(|value| value.as_deref().map(str::as_bytes)));
         let params = Params { values: &values, formats: &formats, types: &prepared.types };
-        let plan = match self.plan(&topology, statement, &prepared.sql, params).await {
+        let plan = match self.plan(statement, &prepared.sql, params).await? {
             Ok(Plan::Draw(_)) => return Ok(Err(twice())),
             Ok(plan) => plan,
             Err(refusal) => return Ok(Err(refused(refusal))),

@@ -514,7 +514,12 @@ impl Session {
                 return self.malformed().await;
             }
             let params = Params { values: &values, formats: &formats, types: &prepared.types };
-            self.plan(&topology, statement, &prepared.sql, params).await
+            let plan = self.plan(statement, &prepared.sql, params).await?;
+            if self.skipping() {
+                // What was asked before it has failed while it waited.
+                return Ok(());
+            }
+            plan
         };
         let plan = plan.and_then(|plan| match self.cursor_elsewhere(&statement.template.kind, &plan) {
             Some(refusal) => Err(refusal),
@@ -744,6 +749,12 @@ impl Session {
         let analysis = self.analysis(&topology, &prepared);
         let Some(statement) = analysis.first() else { return self.malformed().await };
         let template = &*statement.template;
+        if !matches!(portal.place, Place::Local)
+            && let Some(report) = self.still_placed()
+        {
+            // It was planned at its Bind.
+            return self.batch_error(report).await;
+        }
         match portal.place {
             Place::Local => {
                 self.settle_names().await?;
@@ -1042,6 +1053,10 @@ impl Session {
             [] => {
                 self.settle().await?;
                 self.adopt_status();
+                if self.block.is_none() {
+                    // What was bound and not executed ends with its batch.
+                    self.portals.clear();
+                }
                 self.say_ready();
             }
             _ => {
@@ -1085,6 +1100,11 @@ impl Session {
 }
 
 impl Portal {
+    /// Its plan is made and has not been run to its end.
+    pub(super) fn is_planned(&self) -> bool {
+        matches!(self.place, Place::Fan { done: false, .. })
+    }
+
     pub(super) fn new(prepared: Rc<Prepared>, place: Place) -> Self {
         Self { prepared, named: false, place, ordinary: false, read_only: false, commits: false }
     }

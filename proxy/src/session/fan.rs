@@ -75,7 +75,11 @@ impl Session {
             Plan::Split { parts, .. } => parts.iter().map(|p| p.shard).collect(),
             Plan::CopyFrom(copy) => copy.shards.clone(),
             Plan::CopyTo { shards, .. } => shards.clone(),
-            Plan::Gather(gather) => return Box::pin(self.gather(text, template, gather, via)).await,
+            Plan::Gather(gather) => {
+                let tenure = self.db.lease.tenure();
+                let outcome = Box::pin(self.gather(text, template, gather, via)).await?;
+                return Ok(outcome.and_then(|tag| self.placed_since(tenure).map_or(Ok(tag), Err)));
+            }
             Plan::Draw(draw) => return Box::pin(self.draw(text, draw, via)).await,
         };
         let copy_in = matches!(plan, Plan::CopyFrom(_));
@@ -137,6 +141,13 @@ impl Session {
             Err(LinkError::End(end)) => return Err(end),
         };
         self.purge_broken();
+        if outcome.is_ok()
+            && shards.len() > 1
+            && let Some(report) = self.still_placed()
+        {
+            // Where a shard was asked later than another, rows may have moved between them.
+            outcome = Err(report);
+        }
         match outcome {
             Err(report) => {
                 let report = if piped { within_pipeline(report) } else { report };

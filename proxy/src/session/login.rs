@@ -140,11 +140,13 @@ impl Session {
         if !self.db.sharded {
             return ShardId(0);
         }
-        let count = self.db.config.shards.len();
+        let all = self.topology().all();
+        let count = all.len().max(1);
         let first = if self.block.is_some() { 0 } else { self.worker.turn(count) };
         // One that is known to be away is nobody's concern as long as another one will do.
-        let mut order = (0..count).map(|n| ShardId(((first + n) % count) as u16));
-        order.find(|&shard| !self.pools.shard(shard).unreachable()).unwrap_or(ShardId(first as u16))
+        let nth = |n: usize| all.get(n % count).copied().unwrap_or(ShardId(0));
+        let mut order = (0..count).map(|n| nth(first + n));
+        order.find(|&shard| !self.pools.shard(shard).unreachable()).unwrap_or(nth(first))
     }
 
     /// DISCARD ALL on the servers that are held: they are as new then, and what pgherd prepared there is gone as well.

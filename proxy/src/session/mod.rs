@@ -9,18 +9,18 @@
 //! The rooms: [`client`] and [`link`] are the two sides; `query` and `extended` take in the client's messages, `now`
 //! those that need no waiting;
 //! `fan` runs a statement on several shards, `merge` where their rows are sorted into one stream; `gather` lets one finish it with rows of the others; `transaction` begins and ends;
-//! `copy` splits COPY FROM; `schema` reads what a transaction changed; `named` is SQL PREPARE and set_config; `pin` keeps servers
+//! `hold` plans, and waits for what is about to move; `copy` splits COPY FROM; `schema` reads what a transaction changed; `named` is SQL PREPARE and set_config; `pin` keeps servers
 //! with their client.
 //!
 //! Start reading at [`Session::run`].
 
 pub mod client;
 mod copy;
-mod directory;
 mod draw;
 mod extended;
 mod fan;
 mod gather;
+mod hold;
 pub mod link;
 mod listen;
 mod login;
@@ -131,6 +131,8 @@ pub struct Session {
     echo: bool,
     cancel: Arc<CancelEntry>,
     card: Rc<Card>,
+    /// Of `db`.
+    tenancy: Arc<()>,
     /// Waiting for servers since the session last counted it.
     waited: Duration,
     scratch: Vec<u8>,
@@ -149,6 +151,7 @@ impl Session {
     ) -> Self {
         // In session mode it has its server from the first statement to the last.
         let pinned = Kept::by(pools.settings.mode);
+        let tenancy = db.tenancy.clone();
         Self {
             worker,
             db,
@@ -171,6 +174,7 @@ impl Session {
             echo: false,
             cancel: card.cancel.clone(),
             card,
+            tenancy,
             waited: Duration::ZERO,
             scratch: Vec::new(),
             pieces: 0,
@@ -264,6 +268,7 @@ impl Session {
                 self.card.tell(Order::End(Why::NotificationsLost));
             }
             self.card.pools.replace(pools.clone());
+            self.tenancy = db.tenancy.clone();
             self.db = db;
             self.pools = pools;
         }
@@ -767,6 +772,10 @@ impl Session {
         }
         if self.pinned.is_none() && !self.links.is_empty() {
             self.release_all();
+        }
+        // What was planned to run on several shards may be yet to run.
+        if self.db.sharded && !self.portals.values().any(Portal::is_planned) {
+            self.card.stand.clear();
         }
     }
 

@@ -260,7 +260,7 @@ impl Session {
         if !ordinary(template, text) {
             return None;
         }
-        let plan = template.plan(&topology, text, &statement.literals, Params::default()).ok()?;
+        let plan = self.plan_now(&topology, statement, text, Params::default())?;
         let place = match plan {
             Plan::One(shard) => Some((shard, template.read_only)),
             _ => None,
@@ -329,8 +329,8 @@ impl Session {
                 return false;
             }
             let params = Params { values: &values, formats: &formats, types: &prepared.types };
-            match template.plan(&self.topology(), &prepared.sql, &statement.literals, params) {
-                Ok(Plan::One(shard)) => shard,
+            match self.plan_now(&self.topology(), statement, &prepared.sql, params) {
+                Some(Plan::One(shard)) => shard,
                 _ => return false,
             }
         } else {
@@ -392,7 +392,7 @@ impl Session {
             return self.execute_begin_now(name);
         }
         let Some(index) = self.portal_link(name) else { return false };
-        if self.db.sharded && self.block.is_some() {
+        if self.db.sharded && (self.block.is_some() || !portal.read_only && self.still_placed().is_some()) {
             return false;
         }
         if portal.commits {

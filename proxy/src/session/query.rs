@@ -164,8 +164,7 @@ impl Session {
             _ => {}
         }
         let plan = if self.db.sharded {
-            let topology = self.topology();
-            self.plan(&topology, statement, text, Params::default()).await
+            self.plan(statement, text, Params::default()).await?
         } else {
             Ok(Plan::One(ShardId(0)))
         };
@@ -488,9 +487,8 @@ impl Session {
             _ => {}
         }
         self.see_own_schema().await?;
-        let topology = self.topology();
         let plan = if self.db.sharded {
-            self.plan(&topology, statement, text, Params::default()).await
+            self.plan(statement, text, Params::default()).await?
         } else {
             Ok(Plan::One(ShardId(0)))
         };

@@ -1,7 +1,8 @@
 //! The schema as a transaction sees it that changed it.
 //!
-//! Invariant: a statement behind DDL in the same transaction is planned with what that DDL made; nobody else sees it before
-//! the commit.
+//! Invariants:
+//! - a statement behind DDL in the same transaction is planned with what that DDL made; nobody else sees it before the commit;
+//! - such a transaction touches everything: the placement that it plans with stays in force until it ends.
 
 use std::sync::Arc;
 
@@ -63,6 +64,17 @@ impl Session {
         self.settle().await?;
         if self.skipping() || !stale(self) {
             return Ok(());
+        }
+        match self.touch_everything().await? {
+            Ok(()) => {}
+            Err(report) => {
+                // Without the schema of its own it cannot go on.
+                if let Some(block) = &mut self.block {
+                    block.loss = Some(Box::new(report));
+                }
+                self.fail_block();
+                return Ok(());
+            }
         }
         self.sync_links();
         let first = ShardId(facts::FIRST as u16);

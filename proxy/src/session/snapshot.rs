@@ -68,7 +68,7 @@ impl Session {
     /// knows, so all of them join.
     pub(super) async fn take_snapshot(&mut self) -> Result<(), LinkError> {
         self.settle().await?;
-        let all: Vec<ShardId> = (0..self.db.config.shards.len()).map(|n| ShardId(n as u16)).collect();
+        let all = self.topology().all();
         if let Some(block) = &mut self.block {
             block.joining = true;
         }

@@ -845,6 +845,7 @@ impl Session {
         }
         if self.pinned.is_none() {
             self.release_all();
+            self.card.stand.clear();
         }
     }
 

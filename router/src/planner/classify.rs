@@ -121,7 +121,10 @@ pub(super) fn statement(topology: &Topology, sql: &str, tokens: &[Token], litera
                 ));
             }
             Ok(Some(route)) => {
-                draft.route = route;
+                draft.route = match route {
+                    Route::One(shard) => Route::Named(shard),
+                    route => route,
+                };
                 draft.read_only = false;
             }
             Err(refusal) => draft.route = Route::Refuse(refusal),

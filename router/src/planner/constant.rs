@@ -11,6 +11,7 @@ use sqlparser::ast::{
 use super::parse::offset;
 use crate::lexer::string_value;
 use crate::plan::{Literal, LiteralKind, Params};
+use crate::touch::Touched;
 use crate::value::{KeyValue, ValueError, oid_fits};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub(super) struct Values<'a> {
     /// Strings whose value is not the text between their quotes, by index; see [`decoded`].
     pub decoded: &'a [(usize, Vec<u8>)],
     pub params: Params<'a>,
+    /// Where is noted what keys were looked for.
+    pub touched: &'a Touched,
 }
 
 /// The values of strings with doubled quotes or escapes.

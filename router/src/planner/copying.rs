@@ -11,7 +11,7 @@ use super::route::Route;
 use crate::lexer::{Token, TokenKind};
 use crate::plan::{Answer, CopyFormat, CopyPlan, CopyRows, Kind, LiteralKind};
 use crate::refusal::Refusal;
-use crate::topology::{Event, ShardId, TableFacts, Topology};
+use crate::topology::{Event, TableFacts, Topology};
 
 #[derive(Debug, PartialEq, Clone, Copy)]
 enum Direction {
@@ -89,7 +89,7 @@ fn read(topology: &Topology, tokens: &[Token]) -> Result<Draft, Refusal> {
             .collect(),
     };
     omitted_defaults(facts, &columns, name.name)?;
-    let shards = (0..topology.shards.len() as u16).map(ShardId).collect();
+    let shards = topology.all();
     let rows = match sharding(topology, table) {
         None => None,
         Some((distribution, key)) => Some(options.rows(facts, &columns, distribution, key, name.name)?),

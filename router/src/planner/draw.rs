@@ -385,7 +385,7 @@ impl DrawRoute {
 
     pub(super) fn bind(&self, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
         if let Some(first) = &self.first {
-            match route::bind(first, topology, values.sql, values.literals, values.params) {
+            match route::bind(first, topology, values.sql, values.literals, values.params, values.touched) {
                 Ok(Plan::Gather(_)) => {}
                 Ok(plan) => return Ok(plan),
                 Err(refusal) if refusal.sqlstate == "0A000" => {}

@@ -51,6 +51,7 @@ use crate::lexer::{Seeds, fingerprint, tokens};
 use crate::plan::{Literal, Params, Plan, Statement, Template};
 use crate::refusal::Refusal;
 use crate::topology::Topology;
+use crate::touch::Touched;
 
 pub(crate) use route::Route;
 
@@ -297,12 +298,13 @@ pub(crate) fn bind(
     sql: &str,
     literals: &[Literal],
     params: Params<'_>,
+    touched: &Touched,
 ) -> Result<Plan, Refusal> {
     if of.version == topology.version {
-        return route::bind(&of.route, topology, sql, literals, params);
+        return route::bind(&of.route, topology, sql, literals, params, touched);
     }
     let made = template(topology, sql, literals);
-    route::bind(&made.template.route, topology, sql, literals, params)
+    route::bind(&made.template.route, topology, sql, literals, params, touched)
 }
 
 /// See [`Template::not_known`].

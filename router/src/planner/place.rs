@@ -10,6 +10,7 @@ use super::found::{Atom, KeyColumn, Pin};
 use crate::hash::KeyHash;
 use crate::rule::{Group, Lists, Rule, Span, order_is_bytes, parts};
 use crate::topology::{ShardId, Topology};
+use crate::touch::Unit;
 use crate::value::KeyValue;
 
 /// Combinations of IN lists of a composite key that are still worth hashing.
@@ -25,26 +26,42 @@ pub(super) enum Place {
 
 /// Where the rows of a pin are.
 pub(super) fn shards(pin: &Pin, topology: &Topology, values: Values<'_>, shared: &[usize]) -> Place {
-    let Some(distribution) = topology.distributions.get(pin.distribution) else { return Place::Anywhere };
+    let touched = values.touched;
+    let Some(distribution) = topology.distributions.get(pin.distribution) else {
+        touched.note(Unit::EVERYTHING);
+        return Place::Anywhere;
+    };
+    let anywhere = || {
+        touched.note(Unit::whole(pin.distribution));
+        Place::Anywhere
+    };
     // The hot path: one column, one value.
     if let [column] = pin.columns.as_slice()
         && let [list] = column.lists.as_slice()
         && let [Atom::Value(constant)] = list.as_slice()
     {
         return match constant.compared(column.column, values, is_shared(constant, shared)) {
-            Value::Key(value) => match distribution.rule.owner(&[value]) {
-                Some(shard) => Place::One(shard),
-                None => match &*distribution.rule {
-                    Rule::Directory(_) => Place::Anywhere,
-                    Rule::Hash(_) | Rule::Range(_) | Rule::List(_) => Place::Some(Vec::new()),
-                },
-            },
-            Value::Null | Value::Invalid | Value::Unknown => Place::Anywhere,
+            Value::Key(value) => {
+                let (shard, slot) = distribution.rule.locate(&[value]);
+                touched.note(Unit::of(pin.distribution, slot));
+                match shard {
+                    Some(shard) => Place::One(shard),
+                    None => match &*distribution.rule {
+                        // It is read wherever it may be.
+                        Rule::Directory(_) => anywhere(),
+                        Rule::Hash(_) | Rule::Range(_) | Rule::List(_) => Place::Some(Vec::new()),
+                    },
+                }
+            }
+            Value::Null | Value::Invalid | Value::Unknown => anywhere(),
         };
     }
     let read = Reading { values, shared };
     let found = match &*distribution.rule {
-        Rule::Hash(owners) => hashed(&pin.columns, owners, &read),
+        Rule::Hash(owners) => hashed(&pin.columns, &read).map(|slots| {
+            slots.iter().for_each(|slot| touched.note(Unit::slot(pin.distribution, *slot)));
+            owned(&slots, owners)
+        }),
         Rule::Range(ranges) => pin.columns.first().and_then(|column| {
             let parts = narrowed(&distribution.rule, column, &read)?;
             Some(parts.into_iter().map(|part| ranges[part as usize].shard).collect())
@@ -56,8 +73,11 @@ pub(super) fn shards(pin: &Pin, topology: &Topology, values: Values<'_>, shared:
             .first()
             .and_then(|column| read.list(column)?.iter().map(|value| directory.get(value)).collect()),
     };
+    if !matches!(&*distribution.rule, Rule::Hash(_)) {
+        touched.note(Unit::whole(pin.distribution));
+    }
     match found {
-        None => Place::Anywhere,
+        None => anywhere(),
         Some(mut found) => {
             found.sort_unstable();
             found.dedup();
@@ -173,8 +193,12 @@ fn narrowed(rule: &Rule, known: &KeyColumn, read: &Reading<'_>) -> Option<Vec<u3
     found
 }
 
-/// `None`: anywhere.
-fn hashed(columns: &[KeyColumn], owners: &[ShardId], read: &Reading<'_>) -> Option<Vec<ShardId>> {
+fn owned(slots: &[u16], owners: &[ShardId]) -> Vec<ShardId> {
+    slots.iter().filter_map(|slot| owners.get(usize::from(*slot)).copied()).collect()
+}
+
+/// The slots of the keys. `None`: any.
+fn hashed(columns: &[KeyColumn], read: &Reading<'_>) -> Option<Vec<u16>> {
     let lists: Vec<Vec<KeyValue<'_>>> =
         columns.iter().map(|column| read.list(column)).collect::<Option<_>>()?;
     if lists.iter().map(Vec::len).try_fold(1usize, usize::checked_mul)? > COMBINATIONS_MAX {
@@ -193,7 +217,7 @@ fn hashed(columns: &[KeyColumn], owners: &[ShardId], read: &Reading<'_>) -> Opti
             })
             .collect();
     }
-    hashes.into_iter().map(|hash| owners.get(usize::from(hash.slot())).copied()).collect()
+    Some(hashes.into_iter().map(KeyHash::slot).collect())
 }
 
 /// `None`: anywhere.
@@ -208,10 +232,10 @@ fn listed(rule: &Rule, lists: &Lists, columns: &[KeyColumn], read: &Reading<'_>)
     for group in groups {
         match lists.groups().get(group as usize)? {
             Group::One(shard) => found.push(*shard),
-            Group::Hash(owners) => match hashed(others, owners, read) {
-                Some(shards) => {
+            Group::Hash(owners) => match hashed(others, read) {
+                Some(slots) => {
                     within = true;
-                    found.extend(shards);
+                    found.extend(owned(&slots, owners));
                 }
                 None => found.extend(owners.iter().copied()),
             },

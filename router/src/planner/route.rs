@@ -19,6 +19,7 @@ use crate::plan::{
 use crate::refusal::Refusal;
 use crate::rule::Rule;
 use crate::topology::{SLOTS, ShardId, Topology};
+use crate::touch::{Touched, Unit};
 use crate::value::KeyValue;
 
 /// What a template knows before it sees the values.
@@ -26,6 +27,8 @@ use crate::value::KeyValue;
 pub(crate) enum Route {
     Any,
     One(ShardId),
+    /// Named by hand: nobody has looked what it reads.
+    Named(ShardId),
     Refuse(Refusal),
     /// The same on every shard: DDL, reference tables.
     Copies {
@@ -70,7 +73,7 @@ impl Route {
     /// A shard that knows all relations of the statement, as far as one does.
     pub(crate) fn home(&self) -> ShardId {
         match self {
-            Self::One(shard) => *shard,
+            Self::One(shard) | Self::Named(shard) => *shard,
             Self::Pinned(route) => route.fixed.unwrap_or(FIRST),
             Self::Insert(route) => route.found.fixed.first().copied().unwrap_or(FIRST),
             Self::Draw(route) => route.first().map_or(FIRST, Self::home),
@@ -106,13 +109,23 @@ pub(super) fn bind(
     sql: &str,
     literals: &[Literal],
     params: Params<'_>,
+    touched: &Touched,
 ) -> Result<Plan, Refusal> {
     match route {
         Route::Any => return Ok(Plan::Any),
         Route::One(shard) => return Ok(Plan::One(*shard)),
+        Route::Named(shard) => {
+            touched.note(Unit::EVERYTHING);
+            return Ok(Plan::One(*shard));
+        }
         Route::Refuse(refusal) => return Err(refusal.clone()),
-        Route::CopyFrom(plan) => return Ok(Plan::CopyFrom(CopyPlan::clone(plan))),
+        Route::CopyFrom(plan) => {
+            let rows = plan.rows.as_ref();
+            touched.note(rows.map_or(Unit::EVERYTHING, |rows| Unit::whole(rows.distribution)));
+            return Ok(Plan::CopyFrom(CopyPlan::clone(plan)));
+        }
         Route::CopyTo { format, header } => {
+            touched.note(Unit::EVERYTHING);
             return Ok(Plan::CopyTo { shards: all(topology), format: *format, header: *header });
         }
         Route::Alone { .. }
@@ -126,7 +139,7 @@ pub(super) fn bind(
         | Route::Generate(_) => {}
     }
     let decoded = decoded(sql, literals);
-    let values = Values { sql, literals, decoded: &decoded, params };
+    let values = Values { sql, literals, decoded: &decoded, params, touched };
     match route {
         Route::Pinned(route) => pinned(route, topology, values),
         Route::Insert(route) => insert(route, topology, values),
@@ -134,12 +147,14 @@ pub(super) fn bind(
         Route::Draw(route) => route.bind(topology, values),
         Route::CreateSequence => create_sequence(topology, values),
         Route::Copies { first_alone, moments } => {
+            touched.note(Unit::EVERYTHING);
             if *moments {
                 same_moment(values)?;
             }
             Ok(Plan::Each(Each { shards: all(topology), combine: Combine::Same, first_alone: *first_alone }))
         }
-        Route::Alone { inner, what, explain } => match bind(inner, topology, sql, literals, params)? {
+        Route::Alone { inner, what, explain } => match bind(inner, topology, sql, literals, params, touched)?
+        {
             plan @ (Plan::Any | Plan::One(_)) => Ok(plan),
             Plan::Each(Each { shards, combine: Combine::Union, .. }) if shards.len() == 1 => {
                 Ok(Plan::One(shards[0]))
@@ -158,7 +173,7 @@ pub(super) fn bind(
             | Plan::Gather(_) => Err(on_more_than_one(what)),
         },
         Route::Answered { inner, what, answer, format } => {
-            let plan = bind(inner, topology, sql, literals, params)?;
+            let plan = bind(inner, topology, sql, literals, params, touched)?;
             match (plan, format) {
                 (plan @ (Plan::Any | Plan::One(_)), _) => Ok(plan),
                 (Plan::Each(Each { shards, combine: Combine::Union, .. }), _) if shards.len() == 1 => {
@@ -182,10 +197,13 @@ pub(super) fn bind(
                 _ => Err(on_more_than_one(what)),
             }
         }
-        Route::Hinted { distribution, key } => hinted(topology, *distribution, key),
-        Route::Any | Route::One(_) | Route::Refuse(_) | Route::CopyFrom(_) | Route::CopyTo { .. } => {
-            Ok(Plan::Any)
-        }
+        Route::Hinted { distribution, key } => hinted(topology, *distribution, key, touched),
+        Route::Any
+        | Route::One(_)
+        | Route::Named(_)
+        | Route::Refuse(_)
+        | Route::CopyFrom(_)
+        | Route::CopyTo { .. } => Ok(Plan::Any),
     }
 }
 
@@ -246,7 +264,7 @@ fn explained(plan: Plan, topology: &Topology) -> Result<Plan, Refusal> {
 }
 
 fn all(topology: &Topology) -> Vec<ShardId> {
-    (0..topology.shards.len() as u16).map(ShardId).collect()
+    topology.all()
 }
 
 /// 'now' and 'today' are other moments on other servers.
@@ -278,7 +296,10 @@ fn gathered(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Res
                     Place::Some(shards) => shards,
                     Place::Anywhere => all(topology),
                 },
-                None => all(topology),
+                None => {
+                    values.touched.note(Unit::EVERYTHING);
+                    all(topology)
+                }
             };
             gather.bind(topology, values, route.fixed, pulled).map(Some)
         }
@@ -409,7 +430,8 @@ pub(super) fn against_several(
 ) -> Option<Refusal> {
     let Route::Insert(route) = route else { return None };
     let decoded = decoded(sql, literals);
-    may_split(route, Values { sql, literals, decoded: &decoded, params })
+    let nobody = Touched::default();
+    may_split(route, Values { sql, literals, decoded: &decoded, params, touched: &nobody })
         .err()
         .filter(|_| route.rows.len() > 1)
 }
@@ -446,6 +468,7 @@ fn place(
             }
         }
     }
+    values.touched.note(Unit::of(route.distribution, finder.slot()));
     finder.shard().map(Some).ok_or_else(|| match &*distribution.rule {
         Rule::Directory(_) => not_entered(&distribution.name),
         Rule::Hash(_) | Rule::Range(_) | Rule::List(_) => no_place(&distribution.name, name),
@@ -470,7 +493,8 @@ pub(super) fn not_known(
     let distribution = topology.distributions.get(route.distribution)?;
     let Rule::Directory(directory) = &*distribution.rule else { return None };
     let decoded = decoded(sql, literals);
-    let values = Values { sql, literals, decoded: &decoded, params };
+    let nobody = Touched::default();
+    let values = Values { sql, literals, decoded: &decoded, params, touched: &nobody };
     let column = *route.key.first()?;
     let mut keys = Vec::new();
     for row in &route.rows {
@@ -553,6 +577,8 @@ const RANGES_MAX: usize = 24;
 
 fn generate(route: &GenerateRoute, topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
     same_moment(values)?;
+    // What it reads and what it writes.
+    values.touched.note(Unit::EVERYTHING);
     let distribution = topology.distributions.get(route.distribution);
     let slot = distribution
         .and_then(|distribution| slot_sql(&distribution.types, &[&format!("c{}", route.key + 1)]));
@@ -610,7 +636,14 @@ fn ranges(owners: &[ShardId], shard: ShardId) -> Vec<(usize, usize)> {
     found
 }
 
-fn hinted(topology: &Topology, distribution: usize, key: &[String]) -> Result<Plan, Refusal> {
+fn hinted(
+    topology: &Topology,
+    distribution: usize,
+    key: &[String],
+    touched: &Touched,
+) -> Result<Plan, Refusal> {
+    // Nobody has looked which tables it names.
+    touched.note(Unit::EVERYTHING);
     let types = topology.distributions.get(distribution).map_or(&[][..], |distribution| &distribution.types);
     let invalid =
         || Refusal::unsupported(ACROSS, "The key in the hint is not a value of the distribution's type.", "");

@@ -30,6 +30,7 @@ pub fn herd() -> Topology {
     let mut topology = Topology {
         database: "shop".into(),
         shards: ["s0", "s1", "s2", "s3"].map(String::from).into(),
+        members: Vec::new(),
         distributions: vec![
             distribution("customer", &[KeyType::BigInt]),
             distribution("bench", &[KeyType::Integer]),
@@ -43,6 +44,9 @@ pub fn herd() -> Topology {
         facts: Facts::default(),
         epoch: 1,
         version: 1,
+        generation: 0,
+        holds: Default::default(),
+        moved: Default::default(),
     };
     let sharded = |distribution, key: &[&str]| Placement::Sharded {
         distribution,
