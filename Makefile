@@ -25,7 +25,7 @@ bench: need-postgres need-rust ## pgherd beside PgBouncer and a direct connectio
 
 soak: need-postgres need-rust ## the long form of the tests: crashes under load, noise on both sides of the protocol
 	$(CARGO) build --package pgherd
-	$(CARGO) test --package pgherd-integration-tests --test soak --test crowd --test protocol --test fuzz --test differential -- --ignored --nocapture --test-threads 1 $(ARGS)
+	$(CARGO) test --package pgherd-integration-tests --test soak --test rebalance --test crowd --test protocol --test fuzz --test differential -- --ignored --nocapture --test-threads 1 $(ARGS)
 
 fmt: need-rust ## formats the sources
 	$(CARGO) fmt --all

@@ -34,6 +34,7 @@ const WAITING_MAX: u64 = 10_000;
 const STATEMENTS_MAX: u64 = 500;
 const RESERVE_TIMEOUT: Duration = Duration::from_secs(3);
 const LIFETIME: Duration = Duration::from_secs(3600);
+const FALLBACK_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const GATHER_ROWS_MAX: u64 = 1_000_000;
 const GATHER_BYTES_MAX: u64 = 256 << 20;
 
@@ -43,7 +44,18 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Config
     let auth = auth(raw, problems);
     let users = users(raw, problems);
     let databases = databases(raw, problems);
-    Some(Config { server: server?, auth: auth?, users: users?, databases: databases? })
+    let (mut fallback, databases): (Vec<_>, Vec<_>) =
+        databases?.into_iter().partition(|database| database.name == ANY_DATABASE);
+    let fallback = fallback.pop();
+    let asks = auth.as_ref().and_then(|auth| auth.query.as_ref());
+    if fallback.is_some() && asks.is_some_and(|query| query.database.is_none()) {
+        // Else whoever has not proven anything yet could have pgherd connect to any name.
+        problems.push(
+            raw.auth.query_as.given().map_or(raw.at, |role| role.at),
+            "auth.query_as with a database \"*\" needs auth.query_database: where to ask",
+        );
+    }
+    Some(Config { server: server?, auth: auth?, users: users?, databases, fallback, ini: None })
 }
 
 /// The value, or the default when there is none; `None` when it is bad.
@@ -117,6 +129,9 @@ fn server(raw: &RawServer, problems: &mut Draft<'_>) -> Option<Server> {
         http: or(&raw.http, None)?,
         drain: or(&raw.drain, Drain::Transactions)?,
         drain_timeout: or(&raw.drain_timeout, Duration::ZERO)?,
+        socket_mode: optional(&raw.socket_mode)?,
+        socket_group: optional(&raw.socket_group)?,
+        fallback_idle_timeout: or(&raw.fallback_idle_timeout, FALLBACK_IDLE_TIMEOUT)?,
         tls: match &raw.tls {
             Field::Given(tls) => client_tls(&tls.value, problems)?,
             Field::Absent => None,
@@ -218,7 +233,9 @@ fn query(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Option<AuthQuery>>
     let database = match &auth.query_database {
         Field::Given(wanted) => {
             let known = raw.databases.value()?;
-            let found = known.iter().position(|database| database.name.value == wanted.value);
+            // The fallback is no database of its own.
+            let named = known.iter().filter(|database| database.name.value != ANY_DATABASE);
+            let found = named.clone().position(|database| database.name.value == wanted.value);
             if found.is_none() {
                 let advice = did_you_mean(&wanted.value, known.iter().map(|known| known.name.value.as_str()));
                 problems.push(
@@ -257,8 +274,9 @@ fn users(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Vec<User>> {
         Field::Absent => &[],
         Field::Bad => return None,
     };
-    if entries.is_empty() && must_prove && !asked_for {
-        let at = raw.users.given().map_or(raw.at, |users| users.at);
+    // Said to be none, there is somebody who will add one.
+    if matches!(raw.users, Field::Absent) && must_prove && !asked_for {
+        let at = raw.at;
         problems.push(at, format!("no [[users]]: with auth.method = {said:?} nobody could log in"));
     }
     let mut names = Unique::new();
@@ -338,8 +356,9 @@ fn databases(raw: &RawConfig, problems: &mut Draft<'_>) -> Option<Vec<Database>>
         Field::Absent => &[],
         Field::Bad => return None,
     };
-    if entries.is_empty() {
-        let at = raw.databases.given().map_or(raw.at, |databases| databases.at);
+    // With the header alone there is the console.
+    if matches!(raw.databases, Field::Absent) {
+        let at = raw.at;
         problems.push(at, "no database: add [databases.NAME] with its [[databases.NAME.shards]]");
     }
     // Not `collect` alone: it would stop at the first database with a problem.
@@ -372,6 +391,7 @@ fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> 
         Field::Bad => None,
     };
     let control = control(raw, shards.len(), problems);
+    only_plain(raw, shards, problems);
     let named: Vec<_> = shards
         .iter()
         .map(|shard| (shard.name.value().map(String::as_str), shard.region.value().map(String::as_str)))
@@ -379,6 +399,7 @@ fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> 
     let distributions: Vec<_> =
         raw.distributions.iter().map(|raw| distribution(raw, &named, problems)).collect();
     let tables = tables(raw, shards, problems);
+    some_have_weight(name, shards, &distributions, problems);
 
     Some(Database {
         name: name.clone(),
@@ -387,6 +408,21 @@ fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> 
         shards: shards.iter().map(shard).collect::<Option<_>>()?,
         catalog: catalog?,
         control: control?,
+        login: match &raw.login {
+            Field::Given(login) => Some(Control {
+                user: login.value.user.value()?.clone(),
+                password: optional(&login.value.password)?,
+            }),
+            Field::Absent => None,
+            Field::Bad => return None,
+        },
+        connect_query: optional(&raw.connect_query)?,
+        startup: raw
+            .startup
+            .iter()
+            .map(|(name, value)| Some((name.value.clone(), value.value()?.clone())))
+            .collect::<Option<_>>()?,
+        auto: false,
         distributions: distributions.into_iter().collect::<Option<_>>()?,
         tables: tables?,
         cross_shard_reads: or(&raw.cross_shard_reads, CrossShardReads::Atomic)?,
@@ -396,6 +432,68 @@ fn database(raw: &RawDatabase, defaults: &RawPool, problems: &mut Draft<'_>) -> 
             bytes_max: or(&raw.gather.bytes_max, GATHER_BYTES_MAX)?,
         },
     })
+}
+
+/// Startup settings that pgherd sends itself, or that clients' own would get into conflict with.
+const NO_STARTUP: &[&str] =
+    &["user", "database", "replication", "options", "client_encoding", "application_name"];
+
+/// What only a database with one shard and without tables can have.
+fn only_plain(raw: &RawDatabase, shards: &[RawShard], problems: &mut Draft<'_>) {
+    for (name, value) in &raw.startup {
+        let lower = name.value.to_ascii_lowercase();
+        let text = value.value().map_or("", String::as_str);
+        if NO_STARTUP.contains(&lower.as_str()) {
+            problems.push(name.at, format!("startup cannot set {}", name.value));
+        } else if name.value.is_empty() || name.value.contains('\0') || text.contains('\0') {
+            problems.push(name.at, "startup has a name or value that is none");
+        }
+    }
+    let database = &raw.name.value;
+    let plain = shards.len() <= 1 && raw.tables.is_empty();
+    if plain {
+        return;
+    }
+    let login = raw.login.given().map(|login| (login.at, "login"));
+    let connect_query = raw.connect_query.given().map(|query| (query.at, "connect_query"));
+    let startup = raw.startup.first().map(|(name, _)| (name.at, "startup"));
+    let hosts = shards.iter().filter_map(|shard| shard.primary.given());
+    let hosts = hosts.filter(|primary| !primary.value.others.is_empty());
+    let hosts = hosts.map(|primary| (primary.at, "several hosts in one address"));
+    let fallback = (database == ANY_DATABASE).then_some((raw.name.at, "this name"));
+    for (at, what) in [login, connect_query, startup, fallback].into_iter().flatten().chain(hosts) {
+        let why = "only a database with one shard and without tables can have it";
+        problems.push(at, format!("database {database:?} has {what}: {why}"));
+    }
+}
+
+/// A shard with the weight 0 is to be emptied: its slots need somewhere to go.
+fn some_have_weight(
+    name: &str,
+    shards: &[RawShard],
+    distributions: &[Option<Distribution>],
+    problems: &mut Draft<'_>,
+) {
+    let weightless = |at: usize| {
+        shards.get(at).and_then(|shard| shard.weight.given()).filter(|weight| weight.value == 0).map(|w| w.at)
+    };
+    if let Some(at) = weightless(0)
+        && (0..shards.len()).all(|shard| weightless(shard).is_some())
+    {
+        problems.push(at, format!("every shard of database {name:?} has the weight 0"));
+        return;
+    }
+    for distribution in distributions.iter().flatten() {
+        let Method::List(lists) = &distribution.by else { continue };
+        for list in lists.iter().filter(|list| list.shards.len() > 1) {
+            if let Some(at) = list.shards.first().and_then(|shard| weightless(*shard))
+                && list.shards.iter().all(|shard| weightless(*shard).is_some())
+            {
+                let of = &distribution.name;
+                problems.push(at, format!("every shard of a list of distribution {of:?} has the weight 0"));
+            }
+        }
+    }
 }
 
 fn shards_are_distinct(shards: &[RawShard], problems: &mut Draft<'_>) {

@@ -210,6 +210,24 @@ impl<'i> Section<'i> {
             .collect()
     }
 
+    /// All that is left, as names that the operator chose, each with a string.
+    pub fn texts(&mut self, problems: &mut Draft<'_>) -> Vec<(At<String>, Field<String>)> {
+        std::mem::take(&mut self.entries)
+            .into_iter()
+            .map(|(name, value)| {
+                let at = value.span().start;
+                let field = match values::text(value.get_ref()) {
+                    Ok(value) => Field::Given(At { at, value }),
+                    Err(reason) => {
+                        problems.push(at, format!("{} {reason}", self.name(&name.value)));
+                        Field::Bad
+                    }
+                };
+                (name, field)
+            })
+            .collect()
+    }
+
     /// The names of all keys not asked for yet, when every one of them is a table.
     pub fn only_tables(&self) -> Option<Vec<&str>> {
         let all = self.entries.iter().all(|(_, value)| matches!(value.get_ref(), DeValue::Table(_)));

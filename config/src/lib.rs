@@ -42,8 +42,7 @@ const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let file_name = path.display().to_string();
     if path.extension().is_some_and(|extension| extension == "ini") {
-        let toml = pgbouncer::import(path)?;
-        return parse(&toml, &format!("{file_name} (as pgherd import prints it)"));
+        return pgbouncer::load(path);
     }
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|f| f.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));

@@ -8,13 +8,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// As the name of a database: all that are not named. As that of a database on a server: the one that the client wants.
+pub const ANY_DATABASE: &str = "*";
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub server: Server,
     pub auth: Auth,
     pub users: Vec<User>,
-    /// In the order of the file; names are unique.
+    /// In the order of the file; names are unique. There may be none: then there is the console alone.
     pub databases: Vec<Database>,
+    /// `[databases."*"]`: what a database that is not among them is made of.
+    pub fallback: Option<Database>,
+    /// Of `[pgbouncer]`, when the file is PgBouncer's.
+    pub ini: Option<crate::pgbouncer::Written>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +36,12 @@ pub struct Server {
     pub max_connections_per_user: usize,
     /// From accept to the end of authentication.
     pub login_timeout: Duration,
+    /// Permissions of the files of unix sockets. `None`: what the process's umask leaves.
+    pub socket_mode: Option<u32>,
+    /// Their group, a name or a number.
+    pub socket_group: Option<String>,
+    /// A database made of `fallback` that nobody has used for this long is forgotten. Zero: never.
+    pub fallback_idle_timeout: Duration,
     /// Who may do everything in the console, and who may only look.
     pub admins: Vec<String>,
     pub stats_users: Vec<String>,
@@ -239,6 +252,14 @@ pub struct Database {
     pub catalog: usize,
     /// pgherd's own role on the servers. Always there when there is more than one shard or any table.
     pub control: Option<Control>,
+    /// Servers are logged in to as this role, whoever the client is. Only of plain pools, as the next two.
+    pub login: Option<Control>,
+    /// Said to each new server connection.
+    pub connect_query: Option<String>,
+    /// Of each server connection's startup packet.
+    pub startup: Vec<(String, String)>,
+    /// It was made of `[databases."*"]`, because a client named it.
+    pub auto: bool,
     pub distributions: Vec<Distribution>,
     pub tables: Vec<Table>,
     pub cross_shard_reads: CrossShardReads,
@@ -273,7 +294,7 @@ pub struct Control {
 pub struct Shard {
     pub name: String,
     pub primary: Address,
-    /// Relative share of the slots. At least 1.
+    /// Relative share of the slots. 0: it is to be emptied; not all are.
     pub weight: u32,
     pub region: Option<String>,
 }
@@ -284,6 +305,10 @@ pub struct Address {
     /// Host name, IP address, or (starting with '/') the directory of a unix socket.
     pub host: String,
     pub port: u16,
+    /// Further hosts with the same data, of a plain pool.
+    pub others: Vec<(String, u16)>,
+    /// Connections are spread over the hosts; otherwise the first that answers is taken.
+    pub balance: bool,
     pub dbname: String,
     pub security: Security,
 }
@@ -406,4 +431,19 @@ pub enum TablePlacement {
     Reference,
     /// Index into `Database::shards`.
     Single { shard: usize },
+}
+
+impl Database {
+    /// Of `[databases."*"]`: the database that a client has named.
+    pub fn named(&self, name: &str) -> Self {
+        let mut database = self.clone();
+        database.name = name.to_owned();
+        database.auto = true;
+        for shard in &mut database.shards {
+            if shard.primary.dbname == ANY_DATABASE {
+                shard.primary.dbname = name.to_owned();
+            }
+        }
+        database
+    }
 }

@@ -24,7 +24,7 @@ const CLIENTS: RangeInclusive<u64> = 1..=1_000_000;
 const POOL_SIZE: RangeInclusive<u64> = 1..=262_143;
 const WAITING: RangeInclusive<u64> = 0..=1_000_000;
 const STATEMENTS: RangeInclusive<u64> = 1..=100_000;
-const WEIGHT: RangeInclusive<u64> = 1..=10_000;
+const WEIGHT: RangeInclusive<u64> = 0..=10_000;
 const GATHER_ROWS: RangeInclusive<u64> = 1..=1_000_000_000;
 const GATHER_BYTES: RangeInclusive<u64> = 1..=1 << 40;
 
@@ -97,6 +97,16 @@ pub(crate) struct RawServer {
 
     /// What is not over then is cut off. With a unit; "0s" means never. Default: "0s".
     pub drain_timeout: Field<Duration>,
+
+    /// Permissions of the files of unix sockets, in octal: "0770". Default: what the umask leaves.
+    pub socket_mode: Field<u32>,
+
+    /// Their group, a name or a number. Default: the process's.
+    pub socket_group: Field<String>,
+
+    /// A database that was made of `[databases."*"]` is forgotten when nobody has used it for so long. With a unit; "0s" means
+    /// never. Default: "1h".
+    pub fallback_idle_timeout: Field<Duration>,
 
     /// `[server.tls]`. Default: clients that ask for TLS are told that there is none.
     pub tls: Field<RawTls>,
@@ -264,6 +274,16 @@ pub(crate) struct RawDatabase {
     /// tables.
     pub control: Field<RawControl>,
 
+    /// `login = { user, password }`: servers are logged in to as this role, whoever the client is. Only of a database with one
+    /// shard and no tables, as the next two. Default: as the client.
+    pub login: Field<RawControl>,
+
+    /// A statement that each new server connection runs. Default: none.
+    pub connect_query: Field<String>,
+
+    /// `[databases.NAME.startup]`: settings that each server connection begins with. Default: none.
+    pub startup: Vec<(At<String>, Field<String>)>,
+
     /// Whether a statement on several shards sees all of a transaction on several shards or nothing of it ("atomic"), or may see
     /// half of one that is being committed ("fast"). Default: "atomic".
     pub cross_shard_reads: Field<CrossShardReads>,
@@ -317,7 +337,7 @@ pub(crate) struct RawShard {
     /// Port: 5432 unless given. Without user and password. Required.
     pub primary: Field<Address>,
 
-    /// Relative share of the data, 1 to 10000. Default: 1.
+    /// Relative share of the data, 0 to 10000. 0: it is to be emptied. Default: 1.
     pub weight: Field<u64>,
 
     /// Where the server stands, for people and for geographic placement. Default: none.
@@ -439,6 +459,16 @@ impl RawServer {
                 other => Err(format!("must be \"transactions\" or \"clients\", but is {other:?}")),
             }),
             drain_timeout: section.value("drain_timeout", problems, values::duration(IDLE_TIMEOUT)),
+            socket_mode: section.value("socket_mode", problems, values::file_mode),
+            socket_group: section.value("socket_group", problems, |value| match values::text(value)? {
+                group if group.is_empty() => Err("must be a group".into()),
+                group => Ok(group),
+            }),
+            fallback_idle_timeout: section.value(
+                "fallback_idle_timeout",
+                problems,
+                values::duration(TIME_LIMIT),
+            ),
             tls: match section.section("tls", problems) {
                 Field::Given(At { at, value }) => {
                     Field::Given(At { at, value: RawTls::read(value, problems) })
@@ -596,6 +626,21 @@ impl RawDatabase {
                 }
                 Field::Absent => Field::Absent,
                 Field::Bad => Field::Bad,
+            },
+            login: match section.section("login", problems) {
+                Field::Given(At { at, value }) => {
+                    Field::Given(At { at, value: RawControl::read(value, problems) })
+                }
+                Field::Absent => Field::Absent,
+                Field::Bad => Field::Bad,
+            },
+            connect_query: section.value("connect_query", problems, |value| match values::text(value)? {
+                text if text.contains('\0') => Err("must not have a NUL in it".into()),
+                text => Ok(text),
+            }),
+            startup: match section.section("startup", problems) {
+                Field::Given(At { value: mut section, .. }) => section.texts(problems),
+                Field::Absent | Field::Bad => Vec::new(),
             },
             cross_shard_reads: section.value("cross_shard_reads", problems, cross_shard_reads),
             pool: in_section(&mut section, "pool", problems, RawPool::read),

@@ -20,6 +20,9 @@ const NAME_BYTES_MAX: usize = 63;
 /// Longest path of a unix socket: `sun_path` without its final zero, on Linux.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
+/// Hosts of one address.
+const HOSTS_MAX: usize = 16;
+
 /// Port in the name of our own unix socket, unless given.
 const LISTEN_PORT: u16 = 6432;
 
@@ -51,6 +54,15 @@ pub(crate) fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
         DeValue::Boolean(value) => Ok(*value),
         other => Err(format!("must be true or false, but is {}", kind(other))),
     }
+}
+
+/// "0770", as chmod takes it.
+pub(crate) fn file_mode(value: &DeValue<'_>) -> Result<u32, String> {
+    let typed = text(value)?;
+    u32::from_str_radix(&typed, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| format!("must be permissions in octal, as in \"0770\", but is {typed:?}"))
 }
 
 pub(crate) fn integer(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Result<u64, String> {
@@ -344,16 +356,23 @@ pub(crate) fn address(value: &DeValue<'_>) -> Result<Address, String> {
             "must not hold a user or password: clients' belong in [[users]], pgherd's own in control".into(),
         );
     }
-    if authority.contains(',') {
-        return Err("with several hosts is not supported yet".into());
+    let (first, more) =
+        authority.split_once(',').map_or((authority, None), |(first, more)| (first, Some(more)));
+    let (host, mut port_given) = authority_host(first)?;
+    let mut others = Vec::new();
+    for other in more.into_iter().flat_map(|more| more.split(',')) {
+        match authority_host(other)? {
+            (host, _) if host.is_empty() => return Err("has an empty host among several".into()),
+            (host, given) => others.push((host, given.unwrap_or(SERVER_PORT))),
+        }
     }
-    let (host, mut port_given) = if authority.starts_with('[') {
-        host_and_port(authority)?
-    } else {
-        let (host, digits) = authority.split_once(':').unwrap_or((authority, ""));
-        let given = if digits.is_empty() { None } else { Some(port(digits)?) };
-        (percent_decoded(host)?, given)
-    };
+    if others.len() >= HOSTS_MAX {
+        return Err(format!("has more than {HOSTS_MAX} hosts"));
+    }
+    if !others.is_empty() && host.is_empty() {
+        return Err("has an empty host among several".into());
+    }
+    let mut balance = None;
     let mut host = (!host.is_empty()).then_some(host);
     let mut security = SecurityParameters::default();
 
@@ -369,6 +388,17 @@ pub(crate) fn address(value: &DeValue<'_>) -> Result<Address, String> {
                 ));
             }
             "dbname" => return Err(format!("must have its database name in the path, as in {FORM}")),
+            "load_balance_hosts" => {
+                balance = Some(match value {
+                    "disable" => false,
+                    "round-robin" => true,
+                    other => {
+                        return Err(format!(
+                            "has load_balance_hosts={other}, which is disable or round-robin"
+                        ));
+                    }
+                });
+            }
             _ => match security.take(name, &percent_decoded(value)?) {
                 Some(taken) => taken?,
                 None => return Err(format!("with the parameter {name:?} is not supported yet")),
@@ -379,11 +409,16 @@ pub(crate) fn address(value: &DeValue<'_>) -> Result<Address, String> {
     let Some(host) = host.filter(|host| !host.is_empty()) else {
         return Err(format!("has no host, as in {FORM}"));
     };
-    if let Some(bad) = host.chars().find(|c| c.is_whitespace() || c.is_control()) {
-        return Err(format!("has a host with {bad:?} in it"));
-    }
-    if !host.starts_with('/') && host.contains(['/', ',']) {
-        return Err(format!("has {host:?} as a host: a socket's directory is an absolute path"));
+    for host in std::iter::once(&host).chain(others.iter().map(|(host, _)| host)) {
+        if let Some(bad) = host.chars().find(|c| c.is_whitespace() || c.is_control()) {
+            return Err(format!("has a host with {bad:?} in it"));
+        }
+        if !host.starts_with('/') && host.contains(['/', ',']) {
+            return Err(format!("has {host:?} as a host: a socket's directory is an absolute path"));
+        }
+        if host.starts_with('/') && !others.is_empty() {
+            return Err("has the directory of a socket among several hosts".into());
+        }
     }
     let dbname = percent_decoded(dbname)?;
     if dbname.is_empty() {
@@ -391,7 +426,18 @@ pub(crate) fn address(value: &DeValue<'_>) -> Result<Address, String> {
     }
     name_in_bounds(&dbname).map_err(|reason| format!("has a database name that {reason}"))?;
     let security = security.finish(&host)?;
-    Ok(Address { host, port: port_given.unwrap_or(SERVER_PORT), dbname, security })
+    let port = port_given.unwrap_or(SERVER_PORT);
+    Ok(Address { host, port, others, balance: balance.unwrap_or(false), dbname, security })
+}
+
+/// One `host:port` of an address; the host may be empty.
+fn authority_host(authority: &str) -> Result<(String, Option<u16>), String> {
+    if authority.starts_with('[') {
+        return host_and_port(authority);
+    }
+    let (host, digits) = authority.split_once(':').unwrap_or((authority, ""));
+    let given = if digits.is_empty() { None } else { Some(port(digits)?) };
+    Ok((percent_decoded(host)?, given))
 }
 
 fn percent_decoded(text: &str) -> Result<String, String> {
@@ -687,7 +733,14 @@ mod tests {
             ("postgres://h/%f", "error: has a \"%\" that is not followed by two hexadecimal digits"),
             ("postgres://h/%+f", "error: has a \"%\" that is not followed by two hexadecimal digits"),
             ("postgres://h/%ff", "error: is not UTF-8 after its \"%\" are decoded"),
-            ("postgres://a:1,b:2/shop", "error: with several hosts is not supported yet"),
+            ("postgres://a:1,b:2/shop", "a|1|shop, or [(\"b\", 2)]"),
+            ("postgres://a,[::1]:7,c/shop", "a|5432|shop, or [(\"::1\", 7), (\"c\", 5432)]"),
+            ("postgres://a:1,/shop", "error: has an empty host among several"),
+            ("postgres://,a/shop", "error: has an empty host among several"),
+            (
+                "postgres://a/shop?load_balance_hosts=random",
+                "error: has load_balance_hosts=random, which is disable or round-robin",
+            ),
             ("postgres://h/shop?sslmode=verify-full&sslrootcert=/r.pem", "h|5432|shop"),
             (
                 "postgres://h/shop?connect_timeout=3",
@@ -740,7 +793,12 @@ mod tests {
         ];
         for (typed, expected) in cases {
             let shown = match address(&string(typed)) {
-                Ok(Address { host, port, dbname, .. }) => format!("{host}|{port}|{dbname}"),
+                Ok(Address { host, port, dbname, others, .. }) if others.is_empty() => {
+                    format!("{host}|{port}|{dbname}")
+                }
+                Ok(Address { host, port, dbname, others, .. }) => {
+                    format!("{host}|{port}|{dbname}, or {others:?}")
+                }
                 Err(reason) => format!("error: {reason}"),
             };
             assert_eq!(shown, expected, "{typed}");

@@ -14,7 +14,8 @@ fn shard(name: &str, host: &str, port: u16, dbname: &str) -> Shard {
     if host.starts_with('/') {
         security.mode = SslMode::Disable;
     }
-    let primary = Address { host: host.into(), port, dbname: dbname.into(), security };
+    let (others, balance) = (Vec::new(), false);
+    let primary = Address { host: host.into(), port, others, balance, dbname: dbname.into(), security };
     Shard { name: name.into(), primary, weight: 1, region: None }
 }
 
@@ -71,6 +72,9 @@ fn the_example_file_means_what_it_says() {
             max_clients_per_user: 0,
             max_connections_per_user: 0,
             login_timeout: Duration::from_secs(60),
+            socket_mode: None,
+            socket_group: None,
+            fallback_idle_timeout: Duration::from_secs(3600),
             admins: vec!["admin".into()],
             stats_users: vec!["watch".into()],
             http: Some(tcp("127.0.0.1", 9930)),
@@ -134,6 +138,10 @@ fn the_example_file_means_what_it_says() {
                     user: "pgherd".into(),
                     password: Some(Secret::Environment("PGHERD_PASSWORD".into())),
                 }),
+                login: None,
+                connect_query: None,
+                startup: vec![],
+                auto: false,
                 distributions: vec![
                     Distribution { name: "customer".into(), by: Method::Hash, types: vec![KeyType::BigInt] },
                     Distribution {
@@ -160,6 +168,10 @@ fn the_example_file_means_what_it_says() {
                 shards: vec![shard("s0", "127.0.0.1", 5505, "archive")],
                 catalog: 0,
                 control: None,
+                login: None,
+                connect_query: None,
+                startup: vec![],
+                auto: false,
                 distributions: vec![],
                 tables: vec![],
                 pool: default_pool(),
@@ -167,6 +179,8 @@ fn the_example_file_means_what_it_says() {
                 gather: Gather { rows_max: 1_000_000, bytes_max: 256 << 20 },
             },
         ],
+        fallback: None,
+        ini: None,
     };
     assert_eq!(config, expected);
 }

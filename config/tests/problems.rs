@@ -236,6 +236,7 @@ fn users_have_names_and_passwords() {
     assert_lines(
         SHOP,
         &[
+            ("said to be none", "users = []", &[]),
             (
                 "no section at all: scram is the default",
                 "",
@@ -370,6 +371,7 @@ fn a_database_has_distinct_shards_and_what_they_need() {
     assert_lines(
         TRUST,
         &[
+            ("none yet, and somebody knows: the console alone", "[databases]", &[]),
             (
                 "no database",
                 "",
@@ -420,12 +422,17 @@ fn a_database_has_distinct_shards_and_what_they_need() {
                 ],
             ),
             (
+                "rows need somewhere to go",
+                "[databases.a]\ncontrol.user = \"c\"\nshards = [\n{ name = \"s\", primary = \"postgres://h/a\", weight = 0 },\n{ name = \"t\", primary = \"postgres://i/a\", weight = 0 },\n]",
+                &["4:52: every shard of database \"a\" has the weight 0"],
+            ),
+            (
                 "every shard is looked at",
-                "[databases.a]\ncontrol.user = \"c\"\nshards = [\n{ name = \"s 0\", primary = \"postgres://u:p@h/a\", weight = 0 },\n{ name = \"t\", primary = \"postgres://h\", region = \"\" },\n]",
+                "[databases.a]\ncontrol.user = \"c\"\nshards = [\n{ name = \"s 0\", primary = \"postgres://u:p@h/a\", weight = 10001 },\n{ name = \"t\", primary = \"postgres://h\", region = \"\" },\n]",
                 &[
                     "4:10: databases.a.shards.name must consist of letters, digits, \"_\", \"-\" and \".\", but is \"s 0\"",
                     "4:27: databases.a.shards.primary must not hold a user or password: clients' belong in [[users]], pgherd's own in control",
-                    "4:58: databases.a.shards.weight must be from 1 to 10000, but is 0",
+                    "4:58: databases.a.shards.weight must be from 0 to 10000, but is 10001",
                     "5:25: databases.a.shards.primary has no database name, as in \"postgres://host:port/dbname\"",
                     "5:50: databases.a.shards.region must not be empty",
                 ],
@@ -851,4 +858,45 @@ fn lists_take_every_value_once() {
         parse(regions, "f").unwrap_or_else(|problems| panic!("{:?}", problems.lines().collect::<Vec<_>>()));
     let pgherd_config::Method::List(lists) = &config.databases[0].distributions[0].by else { panic!() };
     assert_eq!(lists[0].shards, [0, 1], "all shards of the region");
+}
+
+#[test]
+fn what_only_a_plain_pool_can_have_is_refused_of_others() {
+    const WHY: &str = "only a database with one shard and without tables can have it";
+    let with_tables = |lines: &str, address: &str| {
+        format!(
+            "[databases.a]\ncontrol = {{ user = \"p\" }}\n{lines}\ntables = {{ t = {{ reference = true }} }}\n\
+             shards = [{{ name = \"s0\", primary = \"{address}\" }}]"
+        )
+    };
+    let refused = |at: &str, what: &str| vec![format!("{at}: database \"a\" has {what}: {WHY}")];
+    let cases = [
+        ("login = { user = \"u\" }", "postgres://h/a", refused("3:9", "login")),
+        ("connect_query = \"SELECT 1\"", "postgres://h/a", refused("3:17", "connect_query")),
+        ("startup = { TimeZone = \"UTC\" }", "postgres://h/a", refused("3:13", "startup")),
+        ("", "postgres://h,i/a", refused("5:36", "several hosts in one address")),
+    ];
+    for (lines, address, expected) in cases {
+        let toml = with_tables(lines, address);
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        assert_lines(TRUST, &[(lines, &toml, &expected)]);
+        let plain = toml.replace("tables = { t = { reference = true } }", "");
+        assert_lines(TRUST, &[("a plain pool", &plain, &[])]);
+    }
+    assert_lines(
+        TRUST,
+        &[(
+            "what pgherd says itself",
+            "[databases.a]\nshards = [{ name = \"s0\", primary = \"postgres://h/a\" }]\nstartup = { User = \"x\" }",
+            &["3:13: startup cannot set User"],
+        )],
+    );
+    assert_lines(
+        "",
+        &[(
+            "nobody who has not proven anything has pgherd connect to any name",
+            "[databases.\"*\"]\nshards = [{ name = \"s0\", primary = \"postgres://h/*\" }]\n[auth.query_as]\nuser = \"a\"",
+            &["3:1: auth.query_as with a database \"*\" needs auth.query_database: where to ask"],
+        )],
+    );
 }

@@ -128,6 +128,24 @@ impl Stage {
         *proxy = Some(self.herd.keeper().spawn(command).expect("pgherd starts"));
     }
 
+    /// `pgherd rebalance` with these arguments, in a process of its own, to its end. `fault`: as in `PGHERD_FAULT`.
+    pub fn rebalance(&self, what: &str, arguments: &[&str], fault: Option<&str>) -> Output {
+        let mut command = leashed("KILL", program());
+        command.env("NO_COLOR", "1").env("RUST_BACKTRACE", "0").env_remove("PGHERD_FAULT");
+        command.args(["rebalance", what]).arg(&self.configuration).args(arguments).envs(self.herd.env());
+        if let Some(fault) = fault {
+            command.env("PGHERD_FAULT", fault);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = self.herd.keeper().spawn(command).expect("pgherd starts");
+        child.wait_with_output().expect("pgherd can be waited for")
+    }
+
+    /// Where the configuration is.
+    pub fn configuration(&self) -> &Path {
+        &self.configuration
+    }
+
     /// `None`: it runs.
     pub fn has_ended(&self) -> Option<ExitStatus> {
         lock(&self.proxy).as_mut().expect("pgherd was started").try_wait().expect("a child can be asked")

@@ -76,6 +76,11 @@ const DRIVERS: &[Driver] = &[
     driver("sqlalchemy", Tool::Python, "python/sqlalchemy_tour.py"),
     // Not traced: in a failed block it is told or not that a Parse is complete, as the server has the statement already or not.
     driver("tokio_postgres", Tool::Rust, env!("CARGO_BIN_EXE_tokio_postgres_tour")),
+    Driver { arguments: &["postgres"], ..driver("lib_pq", Tool::Go, "go/tour.go") },
+    Driver { arguments: &["pgx"], ..driver("pgx", Tool::Go, "go/tour.go") },
+    driver("libpq", Tool::C, "c/pipeline.c"),
+    driver("ruby", Tool::Ruby, "ruby/pg_tour.rb"),
+    driver("php", Tool::Php, "php/pdo_tour.php"),
     driver("psql", Tool::Shell, "shell/psql.sh"),
     traced("", driver("traced", Tool::Shell, "shell/traced.sh")),
     driver("pg_dump", Tool::Shell, "shell/pg_dump.sh"),

@@ -6,12 +6,54 @@
 //!
 //! Not here: peers that break the protocol on purpose and at random (`fuzz`), crashes (`crash`).
 //!
+//! # What breaks proxies, and where it is tried
+//!
+//! 1. pipelining over several Sync: `a_pipeline_is_answered_in_order_as_by_postgresql`
+//! 2. Flush without Sync: the same, `parse_and_flush_is_answered_however_often_it_comes`
+//! 3. an error in mid-pipeline: the same, `statements_and_portals_by_name_are_as_in_a_session_of_its_own`
+//! 4. a Query inside a batch: the same, `a_query_behind_a_batch_without_its_sync_is_answered_as_by_postgresql`
+//! 5. several statements in one Query: `a_query_string_is_answered_as_by_postgresql`
+//! 6. a COPY that fails: `copy_is_answered_as_by_postgresql`
+//! 7. leaving in mid-COPY: `a_copy_without_its_end_ends_with_the_client`, `a_connection_cut_at_any_byte_harms_nobody`
+//! 8. FunctionCall: `a_function_call_goes_through`
+//! 9. large rows: `large_rows_stream_with_bounded_memory_and_a_slow_reader_stops_the_server`
+//! 10. portals with a row limit: `statements_and_portals_by_name_are_as_in_a_session_of_its_own`
+//! 11. Close, DEALLOCATE, DISCARD ALL: the same, `clients_of_one_server_see_only_what_is_theirs`
+//! 12. unknown and duplicate names: the same
+//! 13. a cached plan: `a_statement_whose_columns_changed_is_refused_to_who_knows_the_old_ones`
+//! 14. the race of a cancel: `a_cancel_strikes_the_clients_own_statement_and_nothing_else`,
+//!     `a_cancel_takes_a_waiting_client_out_of_the_queue`, `a_storm_of_cancels_never_strikes_another_client`,
+//!     `a_server_being_cancelled_is_lent_to_nobody_until_the_cancel_connection_has_closed`
+//! 15. a client that disappears: `a_client_that_disappears_leaves_no_query_no_lock_and_its_server_to_the_next`
+//! 16. a server's last words: `a_server_that_ends_a_connection_between_two_statements_is_heard_once`,
+//!     `a_server_that_closes_at_any_byte_gives_exactly_one_error`, `what_an_idle_server_says_is_read_before_it_is_lent`
+//! 17. ParameterStatus: `settings_are_the_clients_own_as_with_a_server_of_its_own`
+//! 18. what comes on idle servers: `what_an_idle_server_says_is_read_before_it_is_lent`
+//! 19. negotiating encryption: `a_session_begins_as_with_postgresql`, `direct_tls_needs_its_protocol_and_nothing_comes_before_a_handshake`,
+//!     `an_answer_to_the_request_for_tls_is_one_letter`
+//! 20. NegotiateProtocolVersion: `protocol_3_2_is_spoken_and_what_is_newer_is_negotiated`
+//! 21. long cancel keys: the same, `cancel_keys_of_four_to_256_bytes_are_kept`
+//! 22. the startup packet: `a_startup_packet_that_lies_is_refused_and_nothing_hangs`,
+//!     `a_client_that_never_logs_in_is_closed_after_login_timeout`
+//! 23. lengths that lie: `a_length_that_lies_is_answered_with_08p01_and_the_end`, `a_length_of_a_gigabyte_allocates_nothing_by_itself`
+//! 24. authentication: `a_right_password_opens_and_a_wrong_one_says_nothing_about_the_user`,
+//!     `users_that_the_file_does_not_have_are_asked_for`, `a_password_of_many_kilobytes_is_taken_and_a_longer_one_refused`
+//! 25. the status 'E': `a_transaction_block_is_reported_and_ended_as_by_postgresql`, `a_commit_that_fails_leaves_no_transaction_however_its_messages_come`
+//! 26. what a session keeps: `clients_of_two_servers_see_only_what_is_theirs_and_pins_come_and_go`, `listening_is_as_on_a_connection_of_ones_own`
+//! 27. replication: `postgresqls_own_programs_replicate_through_pgherd`
+//! 28. backpressure and half-close: `a_client_may_pipeline_without_reading_and_nothing_locks_up`,
+//!     `what_a_client_does_with_its_socket_is_taken_as_by_postgresql`
+//! 29. the first client: `what_is_told_at_login_is_what_the_server_says_by_then`
+//! 30. PAUSE with half a batch: `under_pause_a_batch_that_has_begun_is_finished_and_the_rest_is_kept`
+//!
 //! Start reading at [`Stage::compare`].
 
 mod raw;
 
 #[path = "protocol/batches.rs"]
 mod batches;
+#[path = "protocol/behind.rs"]
+mod behind;
 #[path = "protocol/copy.rs"]
 mod copy;
 #[path = "protocol/drip.rs"]
@@ -214,6 +256,16 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
     ),
     ("plain", "statement in a failed block", "a statement that the server has already is not parsed again"),
     ("plain", "a Sync with a body", "nobody sends one"),
+    (
+        "plain",
+        "nobody, behind a batch of a Parse alone: DISCARD ALL",
+        "a batch that has run nothing yet is taken for one that has",
+    ),
+    (
+        "plain",
+        "a pinned client, behind a batch of a Parse alone: DISCARD ALL",
+        "a batch that has run nothing yet is taken for one that has",
+    ),
     ("shop", "too few values", "pgherd says BindComplete before a server reads the values"),
     ("shop", "a bad key value", "pgherd says BindComplete before a server reads the value"),
     ("shop", "a key out of range", "pgherd says BindComplete before a server reads the value"),
@@ -396,4 +448,35 @@ fn beside(expected: &[String], got: &[String]) -> String {
 fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(6)..].join("\n")
+}
+
+#[test]
+fn each_of_the_thirty_items_above_has_a_test_that_exists() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tests = String::new();
+    let mut folders = vec![folder.join("tests"), folder.join("../pool/tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder of tests").flatten() {
+            match entry.path() {
+                path if path.is_dir() => folders.push(path),
+                path if path.extension().is_some_and(|extension| extension == "rs") => {
+                    tests += &std::fs::read_to_string(path).expect("a file of tests");
+                }
+                _ => {}
+            }
+        }
+    }
+    let header: Vec<&str> =
+        include_str!("protocol.rs").lines().take_while(|line| line.starts_with("//!")).collect();
+    let items = header.iter().filter(|line| {
+        let number = line.trim_start_matches("//! ").split_once(". ").map(|(number, _)| number);
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    });
+    assert_eq!(items.count(), 30);
+    let header = header.join("\n");
+    let names: Vec<&str> = header.split('`').skip(1).step_by(2).filter(|name| !name.contains("::")).collect();
+    let named: Vec<&&str> = names.iter().filter(|name| name.contains('_')).collect();
+    assert!(named.len() > 30, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|name| !tests.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

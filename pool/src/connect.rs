@@ -12,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use md5::{Digest, Md5};
@@ -25,7 +26,7 @@ use tokio::time::Instant;
 use crate::cancel::{Address, CancelHandle};
 use crate::error::ConnectError;
 use crate::parameters::Parameters;
-use crate::secrets::{Credential, Secret, Secrets};
+use crate::secrets::{Credential, Secrets};
 use crate::tls::Connector;
 
 /// No file is left: of the machine's, and of the process's. The same numbers on Linux, the BSDs and macOS.
@@ -59,6 +60,10 @@ pub struct Target {
     /// A name, an IP address, or (starting with '/') the directory of a unix socket.
     pub host: String,
     pub port: u16,
+    /// Further hosts with the same data.
+    pub others: Vec<(String, u16)>,
+    /// Hosts take turns; otherwise the first that answers is taken.
+    pub balance: bool,
     pub dbname: String,
     pub user: String,
     pub secrets: Secrets,
@@ -66,6 +71,10 @@ pub struct Target {
     pub application_name: String,
     /// `options` of the startup packet; empty for none.
     pub options: String,
+    /// Further settings of the startup packet.
+    pub startup: Vec<(String, String)>,
+    /// Said to each new connection; empty for nothing.
+    pub connect_query: String,
 }
 
 /// Without the password: a target may be logged.
@@ -107,7 +116,7 @@ pub async fn login_with(
 ) -> Result<Login, ConnectError> {
     let deadline = Instant::now() + connect_timeout;
     // Boxed: whoever awaits this is small without the buffers and states of a login.
-    let attempt = Box::pin(attempts(target, more, deadline));
+    let attempt = Box::pin(hosts_in_turn(target, more, deadline));
     match tokio::time::timeout_at(deadline, attempt).await {
         Ok(outcome) => outcome,
         Err(_) => Err(ConnectError::TimedOut { after: connect_timeout }),
@@ -121,7 +130,8 @@ pub async fn login_with(
 pub async fn open_secured(target: &Target, connect_timeout: Duration) -> Result<Stream, ConnectError> {
     let deadline = Instant::now() + connect_timeout;
     let way = if target.tls.settings().mode <= SslMode::Allow { Way::Plain } else { Way::Tls };
-    match tokio::time::timeout_at(deadline, Box::pin(open_way(target, way, deadline))).await {
+    let host = Host { name: &target.host, port: target.port };
+    match tokio::time::timeout_at(deadline, Box::pin(open_way(target, host, way, deadline))).await {
         Ok(outcome) => outcome.map(|opened| opened.stream),
         Err(_) => Err(ConnectError::TimedOut { after: connect_timeout }),
     }
@@ -134,8 +144,56 @@ enum Way {
     Tls,
 }
 
+/// One of a target's.
+#[derive(Debug, Clone, Copy)]
+struct Host<'a> {
+    name: &'a str,
+    port: u16,
+}
+
+/// Whose turn it is, over all targets with several hosts.
+static TURN: AtomicUsize = AtomicUsize::new(0);
+
+/// Tries the hosts of the target until one answers, in the time that is left for it.
+async fn hosts_in_turn(
+    target: &Target,
+    more: &[(&str, &str)],
+    deadline: Instant,
+) -> Result<Login, ConnectError> {
+    let first = Host { name: &target.host, port: target.port };
+    if target.others.is_empty() {
+        return attempts(target, first, more, deadline).await;
+    }
+    let others = target.others.iter().map(|(name, port)| Host { name, port: *port });
+    let mut hosts: Vec<Host<'_>> = std::iter::once(first).chain(others).collect();
+    if target.balance {
+        let turn = TURN.fetch_add(1, Ordering::Relaxed) % hosts.len();
+        hosts.rotate_left(turn);
+    }
+    let mut last = ConnectError::Unreachable { kind: io::ErrorKind::NotFound };
+    for (tried, &host) in hosts.iter().enumerate() {
+        // One that swallows packets must not eat the time of those behind it.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / (hosts.len() - tried) as u32;
+        let attempt = attempts(target, host, more, Instant::now() + share);
+        match tokio::time::timeout(share, attempt).await {
+            Ok(Ok(login)) => return Ok(login),
+            // What time may mend, another host may be without.
+            Ok(Err(error)) if error.is_passing() => last = error,
+            Ok(Err(error)) => return Err(error),
+            Err(_) => last = ConnectError::TimedOut { after: share },
+        }
+    }
+    Err(last)
+}
+
 /// Tries what the configuration leaves open: the way, and while a password is being replaced, the password.
-async fn attempts(target: &Target, more: &[(&str, &str)], deadline: Instant) -> Result<Login, ConnectError> {
+async fn attempts(
+    target: &Target,
+    host: Host<'_>,
+    more: &[(&str, &str)],
+    deadline: Instant,
+) -> Result<Login, ConnectError> {
     let ways: &[Way] = match target.tls.settings().mode {
         SslMode::Disable => &[Way::Plain],
         SslMode::Allow => &[Way::Plain, Way::Tls],
@@ -147,11 +205,12 @@ async fn attempts(target: &Target, more: &[(&str, &str)], deadline: Instant) -> 
     let mut first_error = None;
     loop {
         let candidate = candidates.get(candidate_at);
-        let opened = open_way(target, ways[way_at], deadline).await;
+        let opened = open_way(target, host, ways[way_at], deadline).await;
         let (was_tls, outcome) = match opened {
             Ok(opened) => {
                 let was_tls = opened.stream.tls().is_some();
-                (was_tls, handshake(opened, target, more, candidate.map(|(_, credential)| credential)).await)
+                let credential = candidate.map(|(_, credential)| credential);
+                (was_tls, handshake(opened, target, host, more, credential).await)
             }
             Err(error) => (true, Err(error)),
         };
@@ -195,12 +254,17 @@ struct Opened {
     address: Address,
 }
 
-async fn open_way(target: &Target, way: Way, deadline: Instant) -> Result<Opened, ConnectError> {
-    let (stream, address) = open(target, deadline).await?;
+async fn open_way(
+    target: &Target,
+    host: Host<'_>,
+    way: Way,
+    deadline: Instant,
+) -> Result<Opened, ConnectError> {
+    let (stream, address) = open(host, deadline).await?;
     if way == Way::Plain {
         return Ok(Opened { stream, address });
     }
-    match secure(stream, &target.tls, &target.host).await? {
+    match secure(stream, &target.tls, host.name).await? {
         Secured::Tls(stream) => Ok(Opened { stream, address }),
         Secured::Refused(stream) if target.tls.settings().mode == SslMode::Prefer => {
             Ok(Opened { stream, address })
@@ -246,17 +310,17 @@ pub(crate) async fn secure(
     }
 }
 
-async fn open(target: &Target, deadline: Instant) -> Result<(Stream, Address), ConnectError> {
+async fn open(host: Host<'_>, deadline: Instant) -> Result<(Stream, Address), ConnectError> {
     let unreachable = |e: io::Error| match e.raw_os_error() {
         Some(ENFILE | EMFILE) => ConnectError::OutOfFiles,
         _ => ConnectError::Unreachable { kind: e.kind() },
     };
-    if target.host.starts_with('/') {
-        let path = PathBuf::from(&target.host).join(format!(".s.PGSQL.{}", target.port));
+    if host.name.starts_with('/') {
+        let path = PathBuf::from(host.name).join(format!(".s.PGSQL.{}", host.port));
         let stream = UnixStream::connect(&path).await.map_err(unreachable)?;
         return Ok((Stream::Unix(stream), Address::Unix(path)));
     }
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((target.host.as_str(), target.port))
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.name, host.port))
         .await
         .map_err(unreachable)?
         .take(ADDRESSES_MAX)
@@ -368,6 +432,7 @@ struct Applicant<'a> {
 async fn handshake(
     opened: Opened,
     target: &Target,
+    host: Host<'_>,
     more: &[(&str, &str)],
     credential: Option<&Credential>,
 ) -> Result<Login, ConnectError> {
@@ -420,8 +485,11 @@ async fn handshake(
                 if reader.at != reader.buf.len() {
                     return Err(ConnectError::Protocol { why: "the server went on after ReadyForQuery" });
                 }
-                let way = applicant.encrypted.then(|| (target.tls.clone(), target.host.clone()));
+                let way = applicant.encrypted.then(|| (target.tls.clone(), host.name.to_owned()));
                 let cancel = Arc::new(CancelHandle::new(address, way, key));
+                if !target.connect_query.is_empty() {
+                    say(&mut reader, &target.connect_query, &mut parameters).await?;
+                }
                 return Ok(Login { stream: reader.stream, parameters, cancel });
             }
             _ => {
@@ -429,6 +497,31 @@ async fn handshake(
                     why: "the server sent an unexpected message during login",
                 });
             }
+        }
+    }
+}
+
+/// Runs a statement whose rows are nobody's. As PgBouncer: an error of it is logged, and the connection is used.
+async fn say(reader: &mut Reader, sql: &str, parameters: &mut Parameters) -> Result<(), ConnectError> {
+    let mut out = Vec::new();
+    message::query(&mut out, sql);
+    reader.write(&out).await?;
+    loop {
+        let (kind, range) = reader.next().await?;
+        let body = &reader.buf[range];
+        match kind {
+            b'E' => {
+                let report = Report::read(body);
+                tracing::warn!(sqlstate = %report.sqlstate, error = %report.message, "connect_query failed");
+            }
+            b'S' => read_parameter(body, parameters)
+                .ok_or(ConnectError::Protocol { why: "the server sent a malformed ParameterStatus" })?,
+            b'Z' if body != b"I" || reader.at != reader.buf.len() => {
+                return Err(ConnectError::Protocol { why: "connect_query left a transaction open" });
+            }
+            b'Z' => return Ok(()),
+            b'G' | b'W' => return Err(ConnectError::Protocol { why: "connect_query began a COPY" }),
+            _ => {}
         }
     }
 }
@@ -451,7 +544,8 @@ fn startup(target: &Target, more: &[(&str, &str)]) -> Result<Vec<u8>, ConnectErr
     ];
     let mut packet = vec![0; 4];
     packet.extend_from_slice(&PROTOCOL_3_0.to_be_bytes());
-    for (name, value) in settings.iter().chain(more).copied() {
+    let own = target.startup.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in settings.iter().copied().chain(own).chain(more.iter().copied()) {
         // A NUL would end the value early and start a setting of its own.
         if value.contains('\0') {
             return Err(ConnectError::Authentication { why: "a name contains a NUL" });
@@ -494,7 +588,7 @@ fn authenticate(
         (3, Step::Asked) => {
             applicant.may_answer(3)?;
             let mut answer = match applicant.credential()? {
-                Credential::Secret(Secret::Password(password)) => password.as_bytes().to_vec(),
+                Credential::Password(password, _) => password.as_bytes().to_vec(),
                 _ => return Err(NEEDS_PASSWORD),
             };
             answer.push(0);
@@ -504,8 +598,8 @@ fn authenticate(
             applicant.may_answer(5)?;
             let salt: [u8; 4] = rest.try_into().map_err(|_| out_of_order)?;
             let hash = match applicant.credential()? {
-                Credential::Secret(Secret::Password(password)) => md5_hash(user, password),
-                Credential::Secret(Secret::Md5(hash)) => hash.trim_start_matches("md5").to_owned(),
+                Credential::Password(password, _) => md5_hash(user, password),
+                Credential::Md5(hash) => hash.trim_start_matches("md5").to_owned(),
                 Credential::Keys(_) => return Err(NEEDS_PASSWORD),
             };
             let mut answer = md5_answer(&hash, salt).into_bytes();
@@ -516,9 +610,9 @@ fn authenticate(
             applicant.may_answer(10)?;
             let (mechanism, binding) = applicant.bind(rest)?;
             let client = match applicant.credential()? {
-                Credential::Secret(Secret::Password(password)) => scram::Client::new(password.as_bytes()),
+                Credential::Password(_, keys) => scram::Client::remembering(keys.clone()),
                 Credential::Keys(keys) => scram::Client::from_keys(keys.clone()),
-                Credential::Secret(Secret::Md5(_)) => {
+                Credential::Md5(_) => {
                     return Err(ConnectError::Authentication {
                         why: "the server asks for SCRAM, and only an md5 hash is configured for this user",
                     });
@@ -668,6 +762,10 @@ mod tests {
         let target = Target {
             host: "db".into(),
             port: 5432,
+            others: Vec::new(),
+            balance: false,
+            startup: Vec::new(),
+            connect_query: String::new(),
             dbname: "shop".into(),
             user: "app".into(),
             secrets: Secrets::password("secret"),

@@ -53,6 +53,10 @@ pub const HANDOVER_AFTER: Duration = Duration::from_millis(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// Between two attempts to open what nobody waits for, while the server refuses it (a role that it does not have): each of them is
+/// a line in its log.
+const KEEP_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// A server under cancellation is held back at most this long; then it is closed.
 const PARKED_MAX: Duration = Duration::from_secs(15);
 
@@ -386,7 +390,10 @@ impl<S: Default + Send + 'static> Pool<S> {
         let Ok(runtime) = Handle::try_current() else { return };
         {
             let mut shared = lock(&self.shared);
-            let due = shared.failing.as_ref().is_none_or(|f| f.prober.is_none() && Instant::now() >= f.until);
+            let due = shared.failing.as_ref().is_none_or(|failing| {
+                let pause = if failing.last.is_passing() { Duration::ZERO } else { KEEP_AGAIN_AFTER };
+                failing.prober.is_none() && Instant::now() >= failing.until + pause
+            });
             if shared.open >= min_size || shared.opening > 0 || !due {
                 return;
             }

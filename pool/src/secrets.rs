@@ -17,6 +17,8 @@ pub struct Secrets(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     list: Vec<Secret>,
+    /// What is tried for each of them; a password's keys are derived once.
+    credentials: Vec<Credential>,
     /// The one that a server took last, while a password is being replaced.
     good: AtomicUsize,
     /// Of the last client that logged in by SCRAM.
@@ -33,13 +35,20 @@ pub enum Secret {
 /// One attempt's.
 #[derive(Clone)]
 pub(crate) enum Credential {
-    Secret(Secret),
+    Password(String, Arc<scram::Remembered>),
+    Md5(String),
     Keys(scram::Keys),
 }
 
 impl Secrets {
     pub fn new(list: Vec<Secret>) -> Self {
-        Self(Arc::new(Inner { list, ..Inner::default() }))
+        let credentials = list.iter().map(|secret| match secret {
+            Secret::Password(password) => {
+                Credential::Password(password.clone(), scram::Remembered::new(password.as_bytes()))
+            }
+            Secret::Md5(hash) => Credential::Md5(hash.clone()),
+        });
+        Self(Arc::new(Inner { credentials: credentials.collect(), list, ..Inner::default() }))
     }
 
     pub fn password(password: &str) -> Self {
@@ -57,7 +66,7 @@ impl Secrets {
     /// What to try, one after the other, with its index.
     pub(crate) fn candidates(&self) -> Vec<(usize, Credential)> {
         let good = self.0.good.load(Ordering::Relaxed);
-        let mut list: Vec<_> = self.0.list.iter().cloned().map(Credential::Secret).collect();
+        let mut list = self.0.credentials.clone();
         list.extend(lock(&self.0.proven).clone().map(Credential::Keys));
         let mut numbered: Vec<_> = list.into_iter().enumerate().collect();
         numbered.sort_by_key(|(index, _)| *index != good);

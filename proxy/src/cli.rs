@@ -45,6 +45,9 @@ enum Command {
         /// One SQL statement
         sql: String,
     },
+    /// Move rows to where the configuration wishes them, while applications go on writing
+    #[command(subcommand)]
+    Rebalance(crate::moves::command::Rebalance),
     /// Start PostgreSQL servers and pgherd in a temporary folder, load them with pgbench, prove that nothing was lost
     Demo(crate::demo::DemoOptions),
 }
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
             }
         },
         Command::Explain { file, sql } => crate::explain::run(&file, &sql),
+        Command::Rebalance(command) => crate::moves::command::run(&command),
         Command::Demo(options) => crate::demo::run(options),
     }
 }

@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use pgherd_config::{PoolSettings, resolve};
-use pgherd_pool::{Connector, Gate, Limits, Pass, Pool, Secrets, SnapshotGate, Target};
+use pgherd_config::{PoolSettings, resolve, resolve_plain};
+use pgherd_pool::{Connector, Gate, Limits, Parameters, Pass, Pool, Secrets, SnapshotGate, Target};
 use pgherd_router::topology::{Facts, Placement, Table};
 use pgherd_router::value::KeyValue;
 use pgherd_router::{ShardId, Topology};
@@ -89,6 +89,8 @@ pub enum Readiness {
 pub struct Accepted {
     pub settings: Arc<Settings>,
     pub told: Arc<Told>,
+    /// The same as messages, see [`crate::handshake::welcome`].
+    pub welcome: Arc<[u8]>,
 }
 
 /// One user's pools: one for each shard.
@@ -101,10 +103,12 @@ pub struct UserPools {
     pub gate: Arc<Gate>,
     /// What a fresh server connection of this user reports.
     told: Mutex<Option<Arc<Told>>>,
+    /// When connections were given up because of other defaults.
+    renewed: Mutex<Option<Instant>>,
     /// default_transaction_isolation of this user on the servers.
     default_isolation: OnceLock<String>,
-    /// Startup settings that a server has accepted, with what it reported for them.
-    accepted: dashmap::DashMap<String, Accepted>,
+    /// Startup settings that a server has accepted, with what it reported for them; by [`Settings::key`].
+    accepted: dashmap::DashMap<Vec<u8>, Accepted>,
     /// For a user that a server was asked for: what it said.
     pub guest: Option<Arc<Account>>,
     /// Set when the configuration changed: sessions go on with these.
@@ -113,6 +117,20 @@ pub struct UserPools {
 
 /// What takes the place of a user's pools. `None`: nothing, the user or the database is gone.
 pub type Successor = Option<(Arc<Database>, Arc<UserPools>)>;
+
+/// Defaults that change what a value's text means, or what a statement does.
+const READ_BY: &[&str] = &[
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "client_encoding",
+    "default_transaction_read_only",
+    "search_path",
+    "standard_conforming_strings",
+];
+
+/// Between two times that connections are given up because of other defaults.
+const RENEW_AFTER: Duration = Duration::from_secs(10);
 
 /// Startup settings remembered as accepted; beyond that they are checked anew.
 const ACCEPTED_MAX: usize = 1_000;
@@ -160,6 +178,34 @@ impl UserPools {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 
+    /// What new clients are told, as a new connection has it. When that changes how values are read and written, connections
+    /// with the old defaults are given up: the same client must not meet both.
+    pub fn retell(&self, parameters: &Parameters) {
+        let Some(told) = self.told() else { return };
+        let differs = |(name, value): &(&str, &str)| {
+            told.iter().find(|(known, _)| **known == **name).is_none_or(|(_, known)| **known != **value)
+        };
+        let changed: Vec<&str> = parameters.iter().filter(differs).map(|(name, _)| name).collect();
+        if changed.is_empty() {
+            return;
+        }
+        tracing::info!(
+            database = %self.database,
+            user = %self.user,
+            parameters = changed.join(", "),
+            "a server has other defaults than before"
+        );
+        self.set_told(Arc::new(parameters.iter().map(|(n, v)| (n.into(), v.into())).collect()));
+        self.accepted.clear();
+        // Behind one name there may be servers that differ for good: then this would go on and on.
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        let soon = renewed.is_some_and(|last| last.elapsed() < RENEW_AFTER);
+        if !soon && changed.iter().any(|name| READ_BY.contains(name)) {
+            *renewed = Some(Instant::now());
+            self.shards.iter().for_each(|pool| pool.renew());
+        }
+    }
+
     pub fn set_default_isolation(&self, level: String) {
         let _ = self.default_isolation.set(level);
     }
@@ -169,11 +215,11 @@ impl UserPools {
         self.default_isolation.get().map(String::as_str)
     }
 
-    pub fn accepted(&self, settings: &str) -> Option<Accepted> {
+    pub fn accepted(&self, settings: &[u8]) -> Option<Accepted> {
         self.accepted.get(settings).map(|accepted| accepted.clone())
     }
 
-    pub fn accept(&self, settings: String, accepted: Accepted) {
+    pub fn accept(&self, settings: Vec<u8>, accepted: Accepted) {
         if self.accepted.len() >= ACCEPTED_MAX {
             self.accepted.clear();
         }
@@ -278,11 +324,16 @@ impl Database {
             }
         }
         let before = users.get(name).cloned();
+        let login = login_of(config).map_err(|why| {
+            tracing::error!(database = %self.name, why, "the role of a database has no password");
+            Report::fatal("08001", "the database's role cannot log in to its server")
+        })?;
         let made = Arc::new(pools_of(Making {
             config,
             name,
             settings: config.pool.clone(),
             secrets: account.server_secrets(),
+            login,
             workers: self.workers,
             connectors: &self.connectors,
             before: before.as_ref(),
@@ -498,6 +549,7 @@ pub fn make_pools(
     caps: &Caps,
 ) -> Result<HashMap<String, Arc<UserPools>>, String> {
     let mut pools = HashMap::new();
+    let login = login_of(config)?;
     for user in users {
         let owner = format!("user \"{}\"", user.name);
         let resolved: Result<Vec<_>, _> = user.passwords.iter().map(|s| resolve(&owner, s)).collect();
@@ -507,6 +559,7 @@ pub fn make_pools(
             name: &user.name,
             settings: user.pool.over(&config.pool),
             secrets,
+            login: login.clone(),
             workers,
             connectors,
             before: before.get(&user.name),
@@ -522,7 +575,12 @@ pub fn make_pools(
                 config,
                 name,
                 settings: config.pool.clone(),
-                secrets: old.shards.first().map(|pool| pool.target().secrets.clone()).unwrap_or_default(),
+                secrets: match old.shards.first().map(|pool| pool.target()) {
+                    // With what it has proven since.
+                    Some(target) if target.user == *name => target.secrets.clone(),
+                    _ => guest.server_secrets(),
+                },
+                login: login.clone(),
                 workers,
                 connectors,
                 before: Some(old),
@@ -536,12 +594,22 @@ pub fn make_pools(
     Ok(pools)
 }
 
+/// Who logs in to the servers in the place of all clients.
+fn login_of(config: &pgherd_config::Database) -> Result<Option<(String, Secrets)>, String> {
+    let Some(login) = &config.login else { return Ok(None) };
+    let owner = format!("login of database \"{}\"", config.name);
+    let password = login.password.as_ref().map(|secret| resolve_plain(&owner, secret)).transpose()?;
+    let secrets = password.as_deref().map(Secrets::password).unwrap_or_default();
+    Ok(Some((login.user.clone(), secrets)))
+}
+
 /// What one user's pools are made of.
 struct Making<'a> {
     config: &'a pgherd_config::Database,
     name: &'a str,
     settings: PoolSettings,
     secrets: Secrets,
+    login: Option<(String, Secrets)>,
     workers: usize,
     connectors: &'a [Arc<Connector>],
     before: Option<&'a Arc<UserPools>>,
@@ -552,20 +620,35 @@ struct Making<'a> {
 }
 
 fn pools_of(making: Making<'_>) -> UserPools {
-    let Making { config, name, settings, secrets, workers, connectors, before, guest, caps, max_connections } =
-        making;
+    let Making {
+        config,
+        name,
+        settings,
+        secrets,
+        login,
+        workers,
+        connectors,
+        before,
+        guest,
+        caps,
+        max_connections,
+    } = making;
     let bounds = caps.bounds(config, name, max_connections, settings.waiting_max);
     let shards = config.shards.iter().zip(connectors).zip(bounds.caps).map(|((shard, tls), caps)| {
         let target = Target {
             host: shard.primary.host.clone(),
             port: shard.primary.port,
             dbname: shard.primary.dbname.clone(),
-            user: name.to_owned(),
-            secrets: secrets.clone(),
+            user: login.as_ref().map_or(name, |(user, _)| user).to_owned(),
+            secrets: login.as_ref().map_or(&secrets, |(_, secrets)| secrets).clone(),
             tls: tls.clone(),
             // Not this: "pgherd". It is what a client without a name of its own would see.
             application_name: String::new(),
             options: String::new(),
+            others: shard.primary.others.clone(),
+            balance: shard.primary.balance,
+            startup: config.startup.clone(),
+            connect_query: config.connect_query.clone().unwrap_or_default(),
         };
         let same = before.and_then(|old| old.shards.iter().find(|pool| *pool.target() == target));
         same.cloned().unwrap_or_else(|| Pool::under(caps, target, Limits::from(&settings), workers))
@@ -594,6 +677,7 @@ fn pools_of(making: Making<'_>) -> UserPools {
         shards,
         gate,
         told: Mutex::new(same.and_then(|old| old.told())),
+        renewed: Mutex::default(),
         default_isolation,
         accepted: dashmap::DashMap::new(),
         guest,

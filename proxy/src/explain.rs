@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pgherd_rebalance::placement;
 use pgherd_router::Topology;
-use pgherd_router::plan::{Params, Statement};
+use pgherd_router::plan::{Params, Plan, Statement};
 use pgherd_router::planner::Cache;
 use pgherd_router::topology::{Distribution, Facts};
 use tokio::sync::mpsc;
@@ -67,6 +67,16 @@ fn print_plan(topology: &Topology, sql: &str, statement: &Statement) -> bool {
     match statement.template.plan(topology, text, &statement.literals, Params::default()) {
         Ok(plan) => {
             println!("{}", pgherd_router::describe(&plan, topology));
+            if let Plan::Draw(draw) = &plan
+                && draw.sources.is_empty()
+            {
+                // Its views stand for their queries.
+                let sql = draw.sql(std::iter::empty::<&str>());
+                return Cache::default()
+                    .analyze(topology, &sql)
+                    .iter()
+                    .all(|inner| print_plan(topology, &sql, inner));
+            }
             true
         }
         Err(refusal) => {

@@ -16,6 +16,23 @@
 //! | `commit.finish.one` | when the first COMMIT PREPARED is done |
 //! | `commit.finish.sent` | with COMMIT PREPARED on its way to all |
 //! | `commit.finish.done` | when all is done, the client not told |
+//!
+//! And in the order of a move of rows between shards (`moves/unit.rs`), where the process is the one that moves them:
+//!
+//! | name | the process dies |
+//! | --- | --- |
+//! | `move.hold.done` | when a unit is on hold |
+//! | `move.acks.done` | when every proxy has acknowledged that |
+//! | `move.delete.done` | when the rows of one table are gone from the source and on their way |
+//! | `move.copy.one` | when those of one table have arrived |
+//! | `move.copy.done` | when all have |
+//! | `move.decision.done` | when the placement is changed and the decision row stands, uncommitted |
+//! | `move.prepare.one` | when the first of the other shards is prepared |
+//! | `move.prepare.done` | when all are prepared, nothing decided |
+//! | `move.decide.done` | when it is decided, nobody told |
+//! | `move.finish.one` | when the first COMMIT PREPARED is done |
+//! | `move.finish.done` | when all is done, the unit still on hold |
+//! | `move.release.done` | when the unit is served again |
 
 #[cfg(debug_assertions)]
 mod armed {

@@ -451,12 +451,21 @@ async fn read_password(stream: &mut Stream, buffer: &mut Vec<u8>, what: &str) ->
     }
 }
 
-/// The last messages of the handshake, up to ReadyForQuery.
-pub fn welcome(out: &mut Vec<u8>, told: &[(Box<str>, Box<str>)], key: CancelKey) {
-    message::authentication(out, 0, &[]);
-    for (name, value) in told {
-        message::parameter_status(out, name, value);
+/// What all are told who are let in, up to their cancel keys.
+pub fn welcome(notice: Option<&Report>, told: &[(Box<str>, Box<str>)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    message::authentication(&mut out, 0, &[]);
+    if let Some(notice) = notice {
+        notice.write(&mut out);
     }
+    for (name, value) in told {
+        message::parameter_status(&mut out, name, value);
+    }
+    out
+}
+
+/// The last messages of the handshake, behind [`welcome`].
+pub fn welcomed(out: &mut Vec<u8>, key: CancelKey) {
     message::backend_key_data(out, key.process, key.secret());
     message::ready_for_query(out, b'I');
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pgherd_config::Listen;
+use pgherd_config::{Listen, Server};
 use pgherd_wire::Stream;
 use pgherd_wire::stream::Detached;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -104,6 +104,7 @@ fn socket_path(directory: &Path, port: u16) -> PathBuf {
 /// The address is taken, or is none.
 pub fn bind(
     listen: &Listen,
+    server: &Server,
     listeners: &mut [Vec<Listener>],
     beside: bool,
 ) -> Result<Option<SocketFile>, String> {
@@ -113,7 +114,16 @@ pub fn bind(
             use std::net::ToSocketAddrs;
             let addresses: Vec<SocketAddr> =
                 (host.as_str(), *port).to_socket_addrs().map_err(failed)?.collect();
+            let several = addresses.len() > 1;
+            let (mut bound, mut absent) = (0, None);
             for address in addresses {
+                if several && let Err(e) = is_here(address) {
+                    // As PostgreSQL: of a name's addresses ("localhost", where there is no IPv6) some may not be there.
+                    tracing::info!(%address, error = %e, "cannot listen on this address of a name");
+                    absent = Some(e);
+                    continue;
+                }
+                bound += 1;
                 // Not this: rely on bind failing. With SO_REUSEPORT a second pgherd of the same user would share the port in silence.
                 if !beside {
                     std::net::TcpListener::bind(address).map_err(failed)?;
@@ -130,6 +140,9 @@ pub fn bind(
                     own.push(Listener { socket, port: *port, inherited: false });
                 }
             }
+            if let (0, Some(e)) = (bound, absent) {
+                return Err(failed(e));
+            }
         }
         Listen::Unix { directory, port } => {
             let path = socket_path(directory, *port);
@@ -142,6 +155,8 @@ pub fn bind(
             let _ = std::fs::remove_file(&ours);
             let listener = std::os::unix::net::UnixListener::bind(&ours).map_err(failed)?;
             listener.set_nonblocking(true).map_err(failed)?;
+            // Before it has its name: nobody finds it while it is open to others.
+            open_to(&ours, server).map_err(|why| format!("cannot listen on {}: {why}", path.display()))?;
             std::fs::rename(&ours, &path).map_err(failed)?;
             let inode = inode(&path).unwrap_or(0);
             if let Some(first) = listeners.first_mut() {
@@ -151,6 +166,35 @@ pub fn bind(
         }
     }
     Ok(None)
+}
+
+/// Whether this machine has the address.
+fn is_here(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let at_any_port = SocketAddr::new(address.ip(), 0);
+    socket.bind(&at_any_port.into())
+}
+
+/// Gives the file of a socket its group and its permissions.
+fn open_to(file: &Path, server: &Server) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(group) = &server.socket_group {
+        let id = match group.parse::<u32>() {
+            Ok(id) => id,
+            Err(_) => match nix::unistd::Group::from_name(group) {
+                Ok(Some(found)) => found.gid.as_raw(),
+                Ok(None) => return Err(format!("there is no group {group:?}")),
+                Err(e) => return Err(format!("the group {group:?} cannot be looked up: {e}")),
+            },
+        };
+        std::os::unix::fs::chown(file, None, Some(id))
+            .map_err(|e| format!("it cannot be given to the group {group:?}: {e}"))?;
+    }
+    if let Some(mode) = server.socket_mode {
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode))
+            .map_err(|e| format!("its permissions cannot be {mode:o}: {e}"))?;
+    }
+    Ok(())
 }
 
 /// Accepts clients until pgherd stops, and those who are in the kernel's queue by then.

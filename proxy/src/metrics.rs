@@ -296,6 +296,23 @@ fn render(shared: &Shared) -> String {
         page.family(name, "gauge", help);
         page.sample(name, &[], value);
     }
+    let moved = crate::moves::counted();
+    for (name, help, value) in [
+        (
+            "pgherd_moved_units_total",
+            "Units of rows that this process has moved to other shards.",
+            moved.units,
+        ),
+        ("pgherd_moved_rows_total", "Rows that this process has moved to other shards.", moved.rows),
+        (
+            "pgherd_moves_put_off_total",
+            "Units that could not be moved when it was their turn.",
+            moved.put_off,
+        ),
+    ] {
+        page.family(name, "counter", help);
+        page.sample(name, &[], value as f64);
+    }
     let of_databases: [(&str, &str, fn(&Database) -> bool); 3] = [
         ("pgherd_database_ready", "1: its clients are served.", |db| db.readiness() == Readiness::Ready),
         ("pgherd_database_paused", "1: PAUSE.", Database::is_paused),

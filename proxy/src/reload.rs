@@ -31,6 +31,9 @@ fn same_shape(a: &pgherd_config::Database, b: &pgherd_config::Database) -> bool 
         && a.control == b.control
         && a.distributions == b.distributions
         && a.tables == b.tables
+        && a.login == b.login
+        && a.connect_query == b.connect_query
+        && a.startup == b.startup
 }
 
 /// Reads the file again and puts it in force.
@@ -64,8 +67,14 @@ enum Made {
 ///
 /// # Errors
 /// Why nothing has changed.
-pub async fn put_in_force(shared: &Arc<Shared>, config: Config) -> Result<(), String> {
+pub async fn put_in_force(shared: &Arc<Shared>, mut config: Config) -> Result<(), String> {
     let before = shared.live();
+    if let Some(fallback) = &config.fallback {
+        let made = before.config.databases.iter().filter(|database| database.auto);
+        let kept = made.filter(|made| config.databases.iter().all(|named| named.name != made.name));
+        let kept: Vec<_> = kept.map(|made| fallback.named(&made.name)).collect();
+        config.databases.extend(kept);
+    }
     let workers = before.config.server.workers;
     let door = Arc::new(Door::new(&config)?);
     for shard in config.databases.iter().flat_map(|database| &database.shards) {

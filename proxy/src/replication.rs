@@ -207,8 +207,8 @@ pub async fn serve(
     worker: usize,
 ) {
     let Linked { mut server, parameters, listed } = linked;
-    let mut welcome = Vec::new();
-    handshake::welcome(&mut welcome, &parameters, key);
+    let mut welcome = handshake::welcome(None, &parameters);
+    handshake::welcomed(&mut welcome, key);
     if client.write_all(&welcome).await.is_err() {
         return;
     }

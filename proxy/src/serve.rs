@@ -265,7 +265,7 @@ pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce
     let listens = if inherited == 0 { config.server.listen.clone() } else { Vec::new() };
     let mut files = Vec::new();
     for listen in &listens {
-        files.extend(listen::bind(listen, &mut listeners, beside)?);
+        files.extend(listen::bind(listen, &config.server, &mut listeners, beside)?);
     }
     let http = config.server.http.as_ref().map(|http| crate::metrics::bind(http, beside)).transpose()?;
     let mut inboxes = Vec::new();
@@ -298,6 +298,7 @@ pub fn serve_and(config: Config, file: &Path, beside: bool, serving: impl FnOnce
         shared.control.spawn(control::run(database, inbox));
     }
     shared.control.spawn(count_periods(shared.clone()));
+    shared.control.spawn(crate::fallback::forget_unused(shared.clone()));
     if let Some(listener) = http {
         shared.control.spawn(crate::metrics::serve(shared.clone(), listener));
     }
@@ -680,6 +681,9 @@ async fn admit(
     }
     handshake::negotiate(stream, &startup).await?;
     let user = startup.user().to_owned();
+    if crate::console::is_the_same_user(stream, &user, startup.database()) {
+        return Ok(Admission::Console { access: crate::console::Access::All, startup });
+    }
     let (mut authenticated, account) = live.door.admit(stream, startup, worker.id).await?;
     let keys = authenticated.keys.take();
     let startup = &mut authenticated.startup;
@@ -696,10 +700,17 @@ async fn admit(
         }
         None => database,
     };
-    let db = live.databases.get(&database).cloned();
+    let db = match live.databases.get(&database).cloned() {
+        None if live.config.fallback.is_some() => {
+            crate::fallback::make(shared, &database).await.map_err(Refused::Said)?
+        }
+        found => found,
+    };
     let db = db.ok_or_else(|| {
         Refused::Said(Report::fatal("3D000", format!("database \"{database}\" does not exist")))
     })?;
+    let newest = shared.live();
+    let live = &*newest;
     let own = live.door.account(&user).is_some_and(|own| own.has_secret() || !account.has_secret());
     let pools = match db.user(&user) {
         Some(pools) if own => pools,
@@ -712,6 +723,7 @@ async fn admit(
     };
     if let Some(keys) = keys
         && account.passes_through()
+        && db.config.login.is_none()
     {
         pools.prove(keys);
     }
@@ -882,9 +894,9 @@ async fn begin(
     let mut session = Box::new(session);
     let timeout = shared.live.load().config.server.login_timeout;
     match tokio::time::timeout(timeout, session.accept_settings()).await {
-        Ok(Ok(())) => {
+        Ok(Ok(welcome)) => {
             let key = shared.cancel_keys.register(cancel, long_keys);
-            session.welcome(key).await;
+            session.welcome(&welcome, key).await;
             Some((session, key.process, enrolled))
         }
         Ok(Err(report)) => {

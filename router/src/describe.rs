@@ -1,6 +1,6 @@
 //! A plan in words: `pgherd explain`, and what the tests compare.
 
-use crate::plan::{Combine, CopyFormat, Each, Merge, Place, Plan, SortKey};
+use crate::plan::{Combine, CopyFormat, Each, GATHER_TABLES, Merge, Place, Plan, SortKey};
 use crate::refusal::Refusal;
 use crate::topology::{ShardId, Topology};
 
@@ -30,16 +30,16 @@ pub fn describe(plan: &Plan, topology: &Topology) -> String {
         Plan::Gather(gather) => {
             let place = gather.scratch.map_or("any shard", |shard| name(topology, shard));
             let mut text = format!("gather on {place}");
-            for pull in &gather.pulls {
+            for (number, pull) in gather.pulls.iter().enumerate() {
                 let shards = names(topology, &pull.shards);
-                text.push_str(&format!("\n  {} from {shards}: {}", pull.name, pull.select()));
+                text.push_str(&format!("\n  {GATHER_TABLES}{} from {shards}: {}", number + 1, pull.select()));
                 if !pull.params.is_empty() {
                     let numbers: Vec<String> =
                         pull.params.iter().map(|number| format!("${}", number + 1)).collect();
                     text.push_str(&format!("  [{}]", numbers.join(", ")));
                 }
             }
-            text.push_str(&format!("\n  then {}", gather.sql));
+            text.push_str(&format!("\n  then {}", gather.sql(GATHER_TABLES)));
             text
         }
         Plan::CopyFrom(copy) => match &copy.rows {
@@ -55,6 +55,14 @@ pub fn describe(plan: &Plan, topology: &Topology) -> String {
                 )
             }
         },
+        Plan::Draw(draw) if draw.sources.is_empty() => {
+            format!("with its views\n  {}", draw.sql(std::iter::empty::<&str>()))
+        }
+        Plan::Draw(draw) => {
+            let sources: Vec<&str> = draw.sources.iter().map(|source| source.sql.as_str()).collect();
+            let gaps = draw.gaps.iter().map(|gap| format!("<{}>", gap + 1));
+            format!("draw {}, then\n  {}", sources.join(", "), draw.sql(gaps))
+        }
         Plan::CopyTo { shards, format: form, header } => {
             let header = if *header { ", one header" } else { "" };
             format!("copy out of {} ({}{header})", names(topology, shards), format(*form))

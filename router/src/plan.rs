@@ -208,6 +208,8 @@ pub enum Plan {
     CopyFrom(CopyPlan),
     /// Rows are pulled to one shard, which finishes the work.
     Gather(Box<Gather>),
+    /// It lacks values that only one server may give: they are drawn first, then it is planned with them.
+    Draw(Box<Draw>),
     /// COPY ... TO STDOUT of every shard, one after the other.
     CopyTo { shards: Vec<ShardId>, format: CopyFormat, header: bool },
 }
@@ -294,9 +296,119 @@ pub struct Gather {
     /// Where it runs; `None`: on any shard.
     pub scratch: Option<ShardId>,
     pub pulls: Vec<Pull>,
-    /// The statement with temporary tables in the place of sharded ones. Its parameters are the original's.
-    pub sql: String,
+    /// The statement in pieces, between which stand temporary tables in the place of sharded ones. Its parameters are the original's.
+    pub pieces: Vec<String>,
+    /// For each place between two pieces, the pull whose table stands there.
+    pub gaps: Vec<usize>,
     pub explain: Explain,
+    pub answer: Answer,
+}
+
+impl Gather {
+    /// The statement. `tables`: what the names of the temporary tables begin with; see [`Gather::table`].
+    pub fn sql(&self, tables: &str) -> String {
+        let mut sql = self.pieces.first().cloned().unwrap_or_default();
+        for (pull, piece) in self.gaps.iter().zip(self.pieces.iter().skip(1)) {
+            sql.push_str(&Self::table(tables, *pull));
+            sql.push_str(piece);
+        }
+        sql
+    }
+
+    /// The temporary table of a pull, with its schema.
+    pub fn table(tables: &str, pull: usize) -> String {
+        format!("pg_temp.{tables}{}", pull + 1)
+    }
+}
+
+/// What the names of the temporary tables of a gather begin with, where none outlives its statement.
+pub const GATHER_TABLES: &str = "pgherd_g";
+
+/// What a gathered statement answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Answer {
+    #[default]
+    Rows,
+    /// The data of a COPY.
+    Copy,
+    /// A cursor, which reads the temporary tables as long as its transaction lasts.
+    Cursor,
+}
+
+/// A statement with gaps for values that the first shard gives: of sequences (whoever's rows they number, so that a value is given once
+/// in the whole herd, and what SQL says of the sequence holds), of defaults and moments that would be others on each shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draw {
+    /// In the order in which they are drawn from.
+    pub sources: Vec<Source>,
+    /// For each gap, in the order of the text, the source that fills it.
+    pub gaps: Vec<usize>,
+    /// One more than there are gaps.
+    pub pieces: Vec<String>,
+    /// Parameters that the statement has.
+    pub params: usize,
+}
+
+/// What values are drawn from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// An SQL expression.
+    pub sql: String,
+    /// Each gap has a value of its own; otherwise all have the same one.
+    pub each: bool,
+    /// Type OID of a parameter that carries a value.
+    pub oid: u32,
+    pub written: Written,
+}
+
+/// How a value is written as a constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    Number,
+    /// A string, which becomes what it is put into.
+    Text,
+    /// A string behind the name of its type.
+    Typed(&'static str),
+}
+
+impl Source {
+    /// A value as a constant. `None`: NULL.
+    pub fn constant(&self, value: Option<&str>) -> String {
+        let Some(value) = value else { return "NULL".to_owned() };
+        let string = || format!("'{}'", value.replace('\'', "''"));
+        match self.written {
+            Written::Number => value.to_owned(),
+            Written::Text => string(),
+            Written::Typed(ty) => format!("{ty} {}", string()),
+        }
+    }
+}
+
+impl Draw {
+    /// How many values a source gives.
+    pub fn count(&self, source: usize) -> usize {
+        match self.sources.get(source) {
+            Some(Source { each: true, .. }) => self.gaps.iter().filter(|gap| **gap == source).count(),
+            _ => 1,
+        }
+    }
+
+    /// What the first shard is asked for one of the sources: a row for each value.
+    pub fn question(&self, source: usize) -> String {
+        let sql = self.sources.get(source).map_or("NULL", |source| source.sql.as_str());
+        let count = self.count(source);
+        format!("SELECT CAST({sql} AS pg_catalog.text) FROM pg_catalog.generate_series(1, {count})")
+    }
+
+    /// The whole statement. `values`: of each gap in turn.
+    pub fn sql<S: AsRef<str>>(&self, values: impl Iterator<Item = S>) -> String {
+        let mut sql = self.pieces.first().cloned().unwrap_or_default();
+        for (value, piece) in values.zip(self.pieces.iter().skip(1)) {
+            sql.push_str(value.as_ref());
+            sql.push_str(piece);
+        }
+        sql
+    }
 }
 
 /// Whether it is told what would be done, in lines of text.
@@ -312,8 +424,6 @@ pub enum Explain {
 /// The rows of one table that a gather needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pull {
-    /// The temporary table, without its schema `pg_temp`.
-    pub name: String,
     /// Schema and table, quoted.
     pub table: String,
     /// Quoted, with commas between them. Never empty.
@@ -440,6 +550,11 @@ impl Template {
         params: Params<'_>,
     ) -> Option<(usize, Vec<crate::value::KeyValue<'static>>)> {
         crate::planner::not_known(self, topology, sql, literals, params)
+    }
+
+    /// Why rows of an INSERT of VALUES could not go to several shards, whatever their keys are.
+    pub fn against_several(&self, sql: &str, literals: &[Literal], params: Params<'_>) -> Option<Refusal> {
+        crate::planner::against_several(self, sql, literals, params)
     }
 
     /// Where the statement runs with these values.

@@ -78,6 +78,9 @@ pub struct Facts {
     pub elsewhere: HashSet<String>,
     /// Views and materialised views (unqualified names) that, directly or not, read a sharded or reference table.
     pub derived_relations: HashSet<String>,
+    /// Those of them that are views whose query may stand in their place: no other relation has the name, and no table of it has row
+    /// security.
+    pub views: HashMap<String, ViewFacts>,
     /// Functions outside pg_catalog (and not members of an extension) that may reach beyond their arguments (tables,
     /// sequences, the session), by unqualified name.
     pub user_functions: HashSet<String>,
@@ -86,6 +89,13 @@ pub struct Facts {
     pub immutable_functions: HashSet<String>,
     /// Index name (unqualified) -> index into `Topology::tables`, for the indexes of configured tables.
     pub indexes: HashMap<String, usize>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ViewFacts {
+    pub schema: String,
+    /// Its query, every name in full.
+    pub text: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -151,6 +161,15 @@ pub enum Event {
     Truncate,
 }
 
+/// GENERATED ... AS IDENTITY
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Identity {
+    #[default]
+    No,
+    ByDefault,
+    Always,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnFacts {
     pub name: String,
@@ -164,8 +183,14 @@ pub struct ColumnFacts {
     pub not_null: bool,
     /// Its default draws from a sequence (serial, identity, nextval).
     pub from_sequence: bool,
+    /// That sequence on the first shard, schema and name quoted, where its next value and nothing else is the default, and the
+    /// column is a number.
+    pub sequence: Option<String>,
+    pub identity: Identity,
     /// It has a default that is not immutable and not a sequence (now(), random(), gen_random_uuid()).
     pub default_not_immutable: bool,
+    /// That default as SQL, where it is made of nothing but PostgreSQL's own functions, and a text of its value says all of it.
+    pub default: Option<String>,
     /// Generated always as (...) stored.
     pub generated: bool,
     /// A collation under which equal does not mean the same bytes.

@@ -207,12 +207,16 @@ fn ddl_runs_where_its_object_is() {
             ("drop an index on one shard", "DROP INDEX settings_idx", "one shard: s2"),
             ("drop a mixture of indexes", "DROP INDEX orders_total_idx, notes_idx", "refused"),
             ("alter an index", "ALTER INDEX orders_pkey SET (fillfactor = 80)", all),
-            ("a view", "CREATE VIEW v AS SELECT * FROM orders", "refused"),
+            ("a view", "CREATE VIEW v AS SELECT * FROM orders", "each of s0, s1, s2, s3: same, first alone"),
             ("a view elsewhere", "CREATE OR REPLACE VIEW v AS SELECT * FROM notes", first),
             ("a materialized view", "CREATE MATERIALIZED VIEW v AS SELECT * FROM countries", "refused"),
             ("refresh", "REFRESH MATERIALIZED VIEW order_totals", "refused"),
             ("refresh elsewhere", "REFRESH MATERIALIZED VIEW v", first),
-            ("a sequence", "CREATE SEQUENCE s", first),
+            (
+                "a sequence",
+                "CREATE SEQUENCE s",
+                "split: union\n  s0: CREATE SEQUENCE s\n  s1: CREATE SEQUENCE IF NOT EXISTS s\n...",
+            ),
             ("a schema", "CREATE SCHEMA IF NOT EXISTS x", all),
             ("a schema with things", "CREATE SCHEMA x CREATE TABLE y (a int)", "refused"),
             ("a type", "CREATE TYPE mood AS ENUM ('a', 'b')", all),
@@ -311,7 +315,13 @@ fn ddl_runs_where_its_object_is() {
                 "DECLARE c CURSOR FOR SELECT * FROM orders WHERE customer_id = 2",
                 "one shard: s2",
             ),
-            ("a cursor over all", "DECLARE c CURSOR FOR SELECT * FROM orders", "refused"),
+            (
+                "a cursor over all",
+                "DECLARE c CURSOR FOR SELECT id FROM orders",
+                "gather on any shard\n  pgherd_g1 from s0, s1, s2, s3: SELECT \"id\" FROM \"public\".\"orders\"\n  \
+                 then DECLARE c CURSOR FOR SELECT id FROM pg_temp.pgherd_g1 AS \"orders\"",
+            ),
+            ("a cursor that locks", "DECLARE c CURSOR FOR SELECT * FROM orders FOR UPDATE", "refused"),
             ("a cursor elsewhere", "DECLARE c NO SCROLL CURSOR WITH HOLD FOR SELECT * FROM notes", first),
             (
                 "explain on one shard",

@@ -14,7 +14,7 @@ use pgherd_router::directory::{Directory, key_text};
 use pgherd_router::plan::Params;
 use pgherd_router::rule::{Group, KeyRange, Lists, Rule};
 use pgherd_router::topology::{
-    ColumnFacts, Distribution, Placement, SLOTS, ShardId, Table, TableFacts, Topology,
+    ColumnFacts, Distribution, Identity, Placement, SLOTS, ShardId, Table, TableFacts, Topology,
 };
 use pgherd_router::value::KeyValue;
 
@@ -39,7 +39,10 @@ fn column(name: &str, type_oid: u32, c_collation: bool) -> ColumnFacts {
         type_modifier: -1,
         not_null: false,
         from_sequence: false,
+        sequence: None,
+        identity: Identity::No,
         default_not_immutable: false,
+        default: None,
         generated: false,
         nondeterministic_collation: false,
         c_collation,

@@ -646,8 +646,12 @@ fn a_union_of_the_shards_answers_is_given_only_where_it_is_the_answer() {
             ("an aggregate beside a column", "SELECT paid, count(*) FROM orders", "gather..."),
             ("an unknown function may be an aggregate", "SELECT percentile(total) FROM orders", "gather..."),
             ("now()", "SELECT now() FROM orders", "gather..."),
-            ("CURRENT_TIMESTAMP", "SELECT * FROM customers WHERE since < CURRENT_TIMESTAMP", "gather..."),
-            ("current_date", "SELECT * FROM customers WHERE since < current_date", "gather..."),
+            (
+                "CURRENT_TIMESTAMP",
+                "SELECT * FROM customers WHERE since < CURRENT_TIMESTAMP",
+                "draw CURRENT...",
+            ),
+            ("current_date", "SELECT * FROM customers WHERE since < current_date", "draw CURRENT..."),
             ("CURRENT_USER", "SELECT * FROM customers WHERE name = CURRENT_USER", "gather..."),
             ("USER", "SELECT user FROM customers", "gather..."),
             ("SESSION_USER", "SELECT session_user FROM customers", "gather..."),
@@ -932,6 +936,27 @@ fn what_stays_on_one_shard_is_computed_there_and_what_does_not_is_refused() {
         ("DISTINCT with the key", "SELECT DISTINCT customer_id, paid FROM orders", by_key),
         ("DISTINCT *", "SELECT DISTINCT * FROM orders", by_key),
         ("DISTINCT ON the key", "SELECT DISTINCT ON (customer_id) * FROM orders", by_key),
+        (
+            "DISTINCT ON the key, which is an output",
+            "SELECT DISTINCT ON (customer_id) id, customer_id FROM orders",
+            by_key,
+        ),
+        // An output's name comes first, and gave each shard's own first rows.
+        (
+            "DISTINCT ON another output",
+            "SELECT DISTINCT ON (customer_id) id AS customer_id FROM orders",
+            "gather...",
+        ),
+        (
+            "DISTINCT ON a cast",
+            "SELECT DISTINCT ON (customer_id) total::customer_id FROM orders",
+            "not combined",
+        ),
+        (
+            "DISTINCT ON a CASE",
+            "SELECT DISTINCT ON (customer_id) CASE WHEN paid THEN 1 ELSE customer_id END FROM orders",
+            "gather...",
+        ),
         (
             "a window of the key",
             "SELECT id, sum(total) OVER (PARTITION BY customer_id ORDER BY id) FROM orders",

@@ -220,7 +220,7 @@ fn an_update_or_delete_by_key_goes_to_its_shard_and_others_to_all() {
                 "UPDATE orders SET total = extract(epoch FROM now()) WHERE customer_id = 2 RETURNING now()",
                 "one shard: s2",
             ),
-            ("now() everywhere", "UPDATE customers SET since = now()", "refused"),
+            ("now() everywhere", "UPDATE customers SET since = now()", "draw pg_catalog.now(), then..."),
             ("a default that differs", "UPDATE customers SET since = DEFAULT", "refused"),
             (
                 "a default that differs, in a row",
@@ -414,18 +414,18 @@ fn an_insert_is_split_by_row() {
             (
                 "CURRENT_TIMESTAMP",
                 "INSERT INTO customers (id, since) VALUES (2, CURRENT_TIMESTAMP), (8, CURRENT_TIMESTAMP)",
-                "refused",
+                "draw CURRENT_TIMESTAMP, then...",
             ),
             ("'now'", "INSERT INTO customers (id, since) VALUES (2, 'now'), (8, 'now')", "refused"),
             (
                 "a default that differs",
                 "INSERT INTO customers (id, name) VALUES (2, 'a'), (8, 'b')",
-                "refused",
+                "draw CAST(now()...",
             ),
             (
                 "a default that differs, said",
                 "INSERT INTO customers (id, since) VALUES (2, DEFAULT), (8, 'x')",
-                "refused",
+                "draw CAST(now()...",
             ),
             (
                 "a default that differs, on one shard",
@@ -450,14 +450,14 @@ fn an_insert_is_split_by_row() {
             (
                 "a sequence",
                 "INSERT INTO events (customer_id, body) VALUES (2, 'x')",
-                "refused 0A000: cannot draw column \"id\" of table \"events\" from a sequence...",
+                "draw pg_catalog.nextval...",
             ),
+            ("a sequence, said", "INSERT INTO events VALUES (DEFAULT, 2, 'x')", "draw pg_catalog.nextval..."),
             (
-                "a sequence, said",
-                "INSERT INTO events VALUES (DEFAULT, 2, 'x')",
-                "refused 0A000: cannot draw column \"id\"...",
+                "a sequence, called",
+                "INSERT INTO events VALUES (nextval('s'), 2, 'x')",
+                "draw pg_catalog.nextval...",
             ),
-            ("a sequence, called", "INSERT INTO events VALUES (nextval('s'), 2, 'x')", "refused"),
             ("a value instead", "INSERT INTO events VALUES (7, 2, 'x')", "one shard: s2"),
             (
                 "ON CONFLICT by key",
@@ -533,6 +533,11 @@ fn an_insert_is_split_by_row() {
                 "INSERT INTO labels VALUES ('12345678901234567890 ')",
                 "refused",
             ),
+            (
+                "nor where the distribution says text",
+                "INSERT INTO tags VALUES ('12345678901234567890 ')",
+                "refused",
+            ),
             ("no blanks", "INSERT INTO labels VALUES ('c')", "one shard: s2"),
             ("numeric(10,2) rounds", "INSERT INTO prices VALUES (1.5)", "refused"),
             ("but not whole numbers", "INSERT INTO prices VALUES (2)", "one shard: s2"),
@@ -570,9 +575,13 @@ fn an_insert_is_split_by_row() {
                 "one shard: s2",
             ),
             ("a field of a column", "INSERT INTO orders (customer_id.x) VALUES (2)", "refused"),
-            ("OVERRIDING", "INSERT INTO orders (customer_id) OVERRIDING SYSTEM VALUE VALUES (2)", "refused"),
+            (
+                "OVERRIDING",
+                "INSERT INTO orders (customer_id) OVERRIDING SYSTEM VALUE VALUES (2)",
+                "one shard: s2",
+            ),
             ("a user's function", "INSERT INTO orders (customer_id, total) VALUES (2, refund(1))", "refused"),
-            ("SELECT", "INSERT INTO orders SELECT * FROM orders WHERE customer_id = 2", "refused"),
+            ("SELECT", "INSERT INTO orders SELECT * FROM orders WHERE customer_id = 2", "one shard: s2"),
             ("SELECT from elsewhere", "INSERT INTO orders (customer_id) SELECT id FROM notes", "refused"),
             ("TABLE", "INSERT INTO orders TABLE notes", "refused"),
             (
@@ -595,6 +604,169 @@ fn an_insert_is_split_by_row() {
             ("a table on one shard", "INSERT INTO settings VALUES (1)", "one shard: s2"),
         ],
     );
+}
+
+#[test]
+fn columns_of_sequences_are_drawn_first_and_put_into_the_text() {
+    let id = r#"draw pg_catalog.nextval('"public"."id_seq"'::pg_catalog.regclass), then"#;
+    let drawn = |text: &str| format!("{id}\n  {text}");
+    let both = r#"draw pg_catalog.nextval('"public"."id_seq"'::pg_catalog.regclass), pg_catalog.nextval('"public"."number_seq"'::pg_catalog.regclass), then"#;
+    let cases: Vec<(&str, &str, String)> = vec![
+        (
+            "the key is left out",
+            "INSERT INTO tickets (title) VALUES ('a') RETURNING id",
+            drawn("INSERT INTO tickets (title, \"id\") VALUES ('a', <1>) RETURNING id"),
+        ),
+        (
+            "rows",
+            "INSERT INTO tickets (title) VALUES ($1), (($2)), (lower('a,(b'))",
+            drawn("INSERT INTO tickets (title, \"id\") VALUES ($1, <1>), (($2), <1>), (lower('a,(b'), <1>)"),
+        ),
+        (
+            "DEFAULT",
+            "INSERT INTO tickets VALUES (DEFAULT, 'a', DEFAULT)",
+            drawn("INSERT INTO tickets VALUES (<1>, 'a', DEFAULT)"),
+        ),
+        (
+            "DEFAULT in some rows",
+            "INSERT INTO tickets (id, title) VALUES (DEFAULT, 'a'), (7, 'b'), (default, 'c')",
+            drawn("INSERT INTO tickets (id, title) VALUES (<1>, 'a'), (7, 'b'), (<1>, 'c')"),
+        ),
+        (
+            "only defaults",
+            "INSERT INTO tickets DEFAULT VALUES RETURNING id",
+            drawn("INSERT INTO tickets (\"id\") VALUES (<1>) RETURNING id"),
+        ),
+        (
+            "an alias, and conflicts",
+            "INSERT INTO public.tickets AS t (title) VALUES ('a') ON CONFLICT (id) DO UPDATE SET title = t.title",
+            drawn("INSERT INTO public.tickets AS t (title, \"id\") VALUES ('a', <1>) ON CONFLICT (id) DO UPDATE SET title = t.title"),
+        ),
+        (
+            "not the key",
+            "INSERT INTO events (customer_id) VALUES (2)",
+            drawn("INSERT INTO events (customer_id, \"id\") VALUES (2, <1>)"),
+        ),
+        (
+            "fewer values than columns",
+            "INSERT INTO parcels VALUES (7)",
+            r#"draw pg_catalog.nextval('"public"."number_seq"'::pg_catalog.regclass), then
+  INSERT INTO parcels ("id", "number") VALUES (7, <1>)"#
+                .to_owned(),
+        ),
+        (
+            "always",
+            "INSERT INTO parcels (body) VALUES ('a')",
+            format!("{both}\n  INSERT INTO parcels (body, \"id\", \"number\") OVERRIDING SYSTEM VALUE VALUES ('a', <1>, <2>)"),
+        ),
+        (
+            "always, only defaults",
+            "INSERT INTO parcels DEFAULT VALUES",
+            format!("{both}\n  INSERT INTO parcels (\"id\", \"number\") OVERRIDING SYSTEM VALUE VALUES (<1>, <2>)"),
+        ),
+        (
+            "whatever the user says",
+            "INSERT INTO parcels (id, body) OVERRIDING USER VALUE VALUES (7, 'a')",
+            format!("{both}\n  INSERT INTO parcels (id, body, \"number\") OVERRIDING SYSTEM VALUE VALUES (<1>, 'a', <2>)"),
+        ),
+        (
+            "as the user says",
+            "INSERT INTO parcels (id, number) OVERRIDING SYSTEM VALUE VALUES (2, 1)",
+            "one shard: s2".to_owned(),
+        ),
+        (
+            "nextval by hand",
+            "INSERT INTO tickets (id, title) VALUES (nextval('a'), 'x'), (pg_catalog.nextval('a'::regclass), 'y')",
+            "draw pg_catalog.nextval('a'::pg_catalog.regclass), then\n  INSERT INTO tickets (id, title) VALUES (<1>, 'x'), (<1>, 'y')".to_owned(),
+        ),
+        ("nextval of a parameter", "INSERT INTO tickets (id) VALUES (nextval($1))", "refused".to_owned()),
+        ("nextval in an expression", "INSERT INTO tickets (id) VALUES (nextval('a') + 1)", "refused".to_owned()),
+        ("nextval and DEFAULT", "INSERT INTO tickets (id) VALUES (nextval('a')), (DEFAULT)", "refused".to_owned()),
+        ("twice in a row", "INSERT INTO tickets (id, total) VALUES (nextval('a'), nextval('a'))", "refused".to_owned()),
+        ("a copied table", "INSERT INTO colors (name) VALUES ('red')", "draw pg_catalog.nextval('\"public\".\"code_seq\"'::pg_catalog.regclass), then\n  INSERT INTO colors (name, \"code\") VALUES ('red', <1>)".to_owned()),
+        ("nothing is left out", "INSERT INTO tickets (id, title) VALUES (2, 'a')", "one shard: s2".to_owned()),
+        ("uneven rows", "INSERT INTO tickets (title) VALUES ('a'), ('a', 1)", "refused".to_owned()),
+        ("EXPLAIN", "EXPLAIN INSERT INTO tickets (title) VALUES ('a')", "refused".to_owned()),
+        ("setval", "SELECT setval('tickets_id_seq', 10)", "one shard: s0".to_owned()),
+        (
+            "setval to what is there",
+            "SELECT setval('tickets_id_seq', coalesce(max(id), 1)) FROM tickets",
+            "gather on s0...".to_owned(),
+        ),
+        ("nextval for rows", "SELECT nextval('a'), id FROM tickets", "refused".to_owned()),
+        ("nextval for rows of another shard", "SELECT nextval('a') FROM tickets WHERE id = 2", "refused".to_owned()),
+    ];
+    let cases: Vec<(&str, &str, &str)> =
+        cases.iter().map(|(why, sql, plan)| (*why, *sql, plan.as_str())).collect();
+    check(&herd(), &cases);
+}
+
+#[test]
+fn defaults_and_moments_that_would_differ_are_drawn_once() {
+    let cases: Vec<(&str, &str, &str)> = vec![
+        (
+            "a key by default",
+            "INSERT INTO devices (label) VALUES ('a')",
+            "draw CAST(gen_random_uuid() AS pg_catalog.uuid), then\n  INSERT INTO devices (label, \"id\") VALUES ('a', <1>)",
+        ),
+        (
+            "only defaults",
+            "INSERT INTO devices DEFAULT VALUES",
+            "draw CAST(gen_random_uuid() AS pg_catalog.uuid), then\n  INSERT INTO devices (\"id\") VALUES (<1>)",
+        ),
+        ("one row", "INSERT INTO customers (id, name) VALUES (2, 'a')", "one shard: s2"),
+        ("rows of one shard", "INSERT INTO customers (id, name) VALUES (1, 'a'), (4, 'b')", "one shard: s0"),
+        (
+            "rows of several",
+            "INSERT INTO customers (id, name) VALUES (1, 'a'), (2, 'b')",
+            "draw CAST(now() AS pg_catalog.timestamptz), then\n  \
+             INSERT INTO customers (id, name, \"since\") VALUES (1, 'a', <1>), (2, 'b', <1>)",
+        ),
+        (
+            "some by default, some at the moment",
+            "INSERT INTO customers (id, since) VALUES (1, DEFAULT), (2, now())",
+            "draw CAST(now() AS pg_catalog.timestamptz), pg_catalog.now(), then\n  \
+             INSERT INTO customers (id, since) VALUES (1, <1>), (2, <2>)",
+        ),
+        ("nobody knows the default", "INSERT INTO probes (id) VALUES (1), (2)", "refused"),
+        ("nobody knows it, on one shard", "INSERT INTO probes (id) VALUES (1), (4)", "one shard: s0"),
+        (
+            "a copied table's default",
+            "INSERT INTO countries (code, name) VALUES ('DE', 'x')",
+            "draw CAST(now() AS pg_catalog.timestamptz), then\n  \
+             INSERT INTO countries (code, name, \"added\") VALUES ('DE', 'x', <1>)",
+        ),
+        (
+            "a copied table's moment",
+            "UPDATE countries SET added = now() WHERE code = 'DE'",
+            "draw pg_catalog.now(), then\n  UPDATE countries SET added = <1> WHERE code = 'DE'",
+        ),
+        (
+            "a condition",
+            "DELETE FROM customers WHERE since < now() - interval '1 day' AND since < pg_catalog.now()",
+            "draw pg_catalog.now(), then\n  DELETE FROM customers WHERE since < <1> - interval '1 day' AND since < <1>",
+        ),
+        ("a condition on one shard", "DELETE FROM customers WHERE id = 2 AND since < now()", "one shard: s2"),
+        (
+            "a count",
+            "SELECT count(*) FROM customers WHERE since > CURRENT_DATE OR since > localtimestamp",
+            "draw CURRENT_DATE, LOCALTIMESTAMP, then\n  SELECT count(*) FROM customers WHERE since > <1> OR since > <2>",
+        ),
+        (
+            "of a join, and of an aggregate",
+            "SELECT c.name, count(*) FILTER (WHERE c.since < now()) FROM customers c JOIN orders o ON o.id = c.id GROUP BY c.name",
+            "draw pg_catalog.now(), then...",
+        ),
+        ("in the answer", "SELECT id, now() FROM customers WHERE since < now()", "gather on s0..."),
+        ("in a query inside", "SELECT id FROM customers WHERE since < (SELECT now())", "gather on s0..."),
+        ("by a name of its own", "SELECT id FROM customers WHERE since < x.now()", "not combined"),
+        ("with a precision", "UPDATE customers SET since = current_timestamp(0)", "refused"),
+        ("another clock", "UPDATE customers SET since = clock_timestamp()", "refused"),
+        ("RETURNING it", "UPDATE customers SET since = now() RETURNING now()", "refused"),
+        ("what is refused anyway", "UPDATE customers SET id = 1 WHERE since < now()", "refused"),
+        ("a quoted column", "SELECT id FROM customers WHERE \"now\" = 1", "each of s0, s1, s2, s3: union"),
+    ];
+    check(&herd(), &cases);
 }
 
 #[test]
@@ -668,9 +840,17 @@ fn reference_tables_are_written_the_same_everywhere_or_not_at_all() {
                 "INSERT INTO countries (code, name, added) VALUES ('DE', 'x', '2020-01-01')",
                 same,
             ),
-            ("a default that differs", "INSERT INTO countries (code, name) VALUES ('DE', 'x')", "refused"),
-            ("a default that differs, said", "INSERT INTO countries VALUES ('DE', 'x', DEFAULT)", "refused"),
-            ("now()", "INSERT INTO countries VALUES ('DE', 'x', now())", "refused"),
+            (
+                "a default that differs",
+                "INSERT INTO countries (code, name) VALUES ('DE', 'x')",
+                "draw CAST(now()...",
+            ),
+            (
+                "a default that differs, said",
+                "INSERT INTO countries VALUES ('DE', 'x', DEFAULT)",
+                "draw CAST(now()...",
+            ),
+            ("now()", "INSERT INTO countries VALUES ('DE', 'x', now())", "draw pg_catalog.now(), then..."),
             ("'now'", "INSERT INTO countries VALUES ('DE', 'x', 'now')", "refused"),
             ("random()", "UPDATE currencies SET rate = random()", "refused"),
             ("update", "UPDATE currencies SET rate = rate * 2 WHERE code = 'EUR' RETURNING rate", same),
@@ -732,6 +912,22 @@ fn generated_rows_are_computed_everywhere_and_kept_where_they_belong() {
                 "pgbench's",
                 "insert into pgbench_tellers(tid,bid,tbalance) select tid, (tid - 1) / 10 + 1, 0 from generate_series(1, 10) as tid",
                 "split: union\n  s0: insert into pgbench_tellers(tid,bid,tbalance) SELECT * FROM (select tid, (tid - 1) / 10 + 1, 0 from generate_series(1, 10) as tid) AS pgherd_rows (c1, c2, c3) WHERE ...",
+            ),
+            // Each shard evaluated these over its own rows.
+            (
+                "with a subquery on the target",
+                "INSERT INTO orders (id, customer_id) SELECT (SELECT count(*) FROM orders), g FROM generate_series(1, 9) AS g",
+                "refused",
+            ),
+            (
+                "where the target lacks it",
+                "INSERT INTO orders (customer_id) SELECT g FROM generate_series(1, 9) AS g WHERE g NOT IN (SELECT customer_id FROM orders)",
+                "refused",
+            ),
+            (
+                "with a TABLE in it",
+                "INSERT INTO orders (customer_id) SELECT g FROM generate_series(1, 9) AS g WHERE EXISTS (TABLE orders)",
+                "refused",
             ),
             (
                 "the key computed",
@@ -814,6 +1010,135 @@ fn generated_rows_are_computed_everywhere_and_kept_where_they_belong() {
 }
 
 #[test]
+fn rows_are_inserted_where_they_are_read_when_they_keep_their_key() {
+    let each = "each of s0, s1, s2, s3: union";
+    check(
+        &herd(),
+        &[
+            (
+                "the key of another",
+                "INSERT INTO orders (customer_id, total) SELECT id, 0 FROM customers",
+                each,
+            ),
+            ("in another order", "INSERT INTO orders (total, customer_id) SELECT 0, id FROM customers", each),
+            (
+                "by key",
+                "INSERT INTO orders (customer_id) SELECT id FROM customers WHERE id = 2",
+                "one shard: s2",
+            ),
+            (
+                "some",
+                "INSERT INTO orders (customer_id) SELECT id FROM customers WHERE id IN (1, 2)",
+                "each of s0, s2: union",
+            ),
+            ("all columns", "INSERT INTO orders SELECT * FROM orders WHERE paid", each),
+            (
+                "the key after *",
+                "INSERT INTO orders (total, paid, id, customer_id) SELECT *, 1 FROM customers",
+                "refused",
+            ),
+            ("RETURNING", "INSERT INTO orders (customer_id) SELECT id FROM customers RETURNING id", each),
+            (
+                "a conflict by key",
+                "INSERT INTO orders (customer_id) SELECT id FROM customers ON CONFLICT (customer_id) DO UPDATE SET total = 1",
+                each,
+            ),
+            (
+                "a conflict without",
+                "INSERT INTO orders (customer_id) SELECT id FROM customers ON CONFLICT (id) DO NOTHING",
+                "refused",
+            ),
+            (
+                "groups",
+                "INSERT INTO orders (customer_id, id) SELECT customer_id, count(*) FROM orders GROUP BY 1",
+                each,
+            ),
+            (
+                "joined by key",
+                "INSERT INTO orders (customer_id) SELECT c.id FROM customers c JOIN orders o ON o.customer_id = c.id",
+                each,
+            ),
+            (
+                "joined otherwise",
+                "INSERT INTO orders (customer_id) SELECT c.id FROM customers c JOIN orders o ON o.id = c.id",
+                "refused",
+            ),
+            (
+                "the side that is filled up",
+                "INSERT INTO orders (customer_id) SELECT o.customer_id FROM customers c LEFT JOIN orders o ON o.customer_id = c.id",
+                "refused",
+            ),
+            (
+                "a copied table beside it",
+                "INSERT INTO orders (customer_id) SELECT id FROM customers, countries",
+                each,
+            ),
+            (
+                "UNION",
+                "INSERT INTO orders (customer_id) SELECT id FROM customers UNION SELECT customer_id FROM orders",
+                each,
+            ),
+            ("LIMIT", "INSERT INTO orders (customer_id) SELECT id FROM customers LIMIT 3", "refused"),
+            (
+                "LIMIT, by key",
+                "INSERT INTO orders (customer_id) SELECT id FROM customers WHERE id = 2 LIMIT 3",
+                "one shard: s2",
+            ),
+            ("another column", "INSERT INTO orders (customer_id) SELECT total FROM orders", "refused"),
+            ("computed", "INSERT INTO orders (customer_id) SELECT id + 1 FROM customers", "refused"),
+            ("cast", "INSERT INTO orders (customer_id) SELECT id::integer FROM customers", "refused"),
+            ("another place", "INSERT INTO orders (id, customer_id) SELECT id, 1 FROM customers", "refused"),
+            (
+                "another distribution",
+                "INSERT INTO orders (customer_id) SELECT aid FROM pgbench_accounts",
+                "refused",
+            ),
+            (
+                "now() on one",
+                "INSERT INTO customers (id, since) SELECT customer_id, now() FROM orders WHERE customer_id = 2",
+                "one shard: s2",
+            ),
+            (
+                "now() on all",
+                "INSERT INTO customers (id, since) SELECT customer_id, now() FROM orders",
+                "refused",
+            ),
+            (
+                "a default that differs",
+                "INSERT INTO customers (id) SELECT customer_id FROM orders",
+                "refused",
+            ),
+            (
+                "a default that differs, behind",
+                "INSERT INTO customers SELECT customer_id FROM orders",
+                "refused",
+            ),
+            (
+                "a default that differs, on one",
+                "INSERT INTO customers (id) SELECT customer_id FROM orders WHERE customer_id = 2",
+                "one shard: s2",
+            ),
+            ("a number for the key", "INSERT INTO tickets (id, title) SELECT id, name FROM customers", each),
+            ("a sequence", "INSERT INTO tickets (title) SELECT name FROM customers", "refused"),
+            ("two columns", "INSERT INTO items SELECT shop, number FROM items", each),
+            (
+                "two columns, exchanged",
+                "INSERT INTO items (number, shop) SELECT number, shop FROM items",
+                each,
+            ),
+            ("one of two", "INSERT INTO items SELECT shop, 1 FROM items", "refused"),
+            ("rounded", "INSERT INTO prices SELECT price FROM prices", each),
+            (
+                "a table on one shard",
+                "INSERT INTO orders (customer_id) SELECT c.id FROM customers c, settings",
+                "refused",
+            ),
+            ("a parameter", "INSERT INTO orders (customer_id, total) SELECT id, $1 FROM customers", each),
+        ],
+    );
+}
+
+#[test]
 fn copy_is_split_by_row_and_reads_its_options() {
     let by = "copy rows to s0, s1, s2, s3 by column";
     let cases = [
@@ -864,7 +1189,36 @@ fn copy_is_split_by_row_and_reads_its_options() {
         ),
         ("out of a reference table", "COPY currencies TO STDOUT", "any shard"),
         ("out of a query", "COPY (SELECT * FROM orders WHERE customer_id = 2) TO STDOUT", "one shard: s2"),
-        ("out of a query over all", "COPY (SELECT * FROM orders) TO STDOUT", "refused"),
+        (
+            "out of a query over all",
+            "COPY (SELECT * FROM orders) TO STDOUT",
+            "copy out of s0, s1, s2, s3 (text)",
+        ),
+        (
+            "out of a query, with a header",
+            "COPY (SELECT id FROM orders WHERE customer_id IN (1, 2)) TO STDOUT (FORMAT csv, HEADER)",
+            "copy out of s0, s2 (csv, one header)",
+        ),
+        (
+            "out of a query in order",
+            "COPY (SELECT id FROM orders WHERE paid ORDER BY id) TO STDOUT WITH (DELIMITER '|')",
+            "gather on any shard\n  pgherd_g1 from s0, s1, s2, s3: SELECT \"id\", \"paid\" FROM \"public\".\"orders\"\n  \
+             then COPY (SELECT id FROM pg_temp.pgherd_g1 AS \"orders\" WHERE paid ORDER BY id) TO STDOUT WITH (DELIMITER '|')",
+        ),
+        ("out of a count", "COPY (SELECT count(*) FROM orders) TO STDOUT", "gather on any shard..."),
+        (
+            "out of a query, unknown option",
+            "COPY (SELECT * FROM orders) TO STDOUT (NOSUCH)",
+            "gather on any shard...",
+        ),
+        ("out of a query to a file", "COPY (SELECT * FROM orders) TO '/tmp/x'", "refused"),
+        (
+            "out of a query in order to a file",
+            "COPY (SELECT * FROM orders ORDER BY id) TO '/tmp/x'",
+            "refused",
+        ),
+        ("out of a write", "COPY (DELETE FROM orders RETURNING *) TO STDOUT", "refused"),
+        ("out of locked rows", "COPY (SELECT * FROM orders FOR UPDATE) TO STDOUT", "refused"),
         ("out of a query of a user", "COPY (SELECT refund(2)) TO STDOUT", "refused"),
         ("an unlisted table", "COPY notes FROM STDIN", "one shard: s0"),
         ("a table on one shard", "COPY settings TO STDOUT", "one shard: s2"),

@@ -18,6 +18,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine;
 use base64::alphabet;
@@ -448,7 +449,57 @@ pub struct Client {
 
 enum Proof {
     Password(Vec<u8>),
+    Remembered(Arc<Remembered>),
     Keys(Keys),
+}
+
+/// Keys kept of one password: one for each salt that its servers have given, of the last so many.
+const REMEMBERED_MAX: usize = 16;
+
+/// A password with the keys that were derived of it: a server that is logged in to again costs no iterations.
+pub struct Remembered {
+    password: Vec<u8>,
+    /// The one used last at the end.
+    derived: Mutex<Vec<Derived>>,
+}
+
+struct Derived {
+    salt: Vec<u8>,
+    iterations: u32,
+    keys: Keys,
+}
+
+impl fmt::Debug for Remembered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Remembered(..)")
+    }
+}
+
+impl Remembered {
+    pub fn new(password: &[u8]) -> Arc<Self> {
+        Arc::new(Self { password: password.to_vec(), derived: Mutex::default() })
+    }
+
+    fn keys(&self, salt: &[u8], iterations: u32) -> Keys {
+        let list = || self.derived.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut derived = list();
+        if let Some(at) = derived.iter().position(|d| d.salt == salt && d.iterations == iterations) {
+            let found = derived.remove(at);
+            let keys = found.keys.clone();
+            derived.push(found);
+            return keys;
+        }
+        // Not under the lock: it takes a millisecond or more.
+        drop(derived);
+        let keys = Keys::derive(&self.password, salt, iterations);
+        let mut derived = list();
+        // A server gives the salt that it likes, and may give another one each time.
+        if derived.len() >= REMEMBERED_MAX {
+            derived.remove(0);
+        }
+        derived.push(Derived { salt: salt.to_vec(), iterations, keys: keys.clone() });
+        keys
+    }
 }
 
 /// Whether a client binds to its TLS connection.
@@ -472,6 +523,11 @@ impl Client {
     pub fn new(password: &[u8]) -> Self {
         // No name, as libpq: the server takes the startup packet's.
         Self::with_nonce(password, "", fresh_nonce())
+    }
+
+    /// With a password whose keys are kept.
+    pub fn remembering(password: Arc<Remembered>) -> Self {
+        Self { proof: Proof::Remembered(password), ..Self::with_nonce(b"", "", fresh_nonce()) }
     }
 
     /// With what a client of ours has proven, instead of a password.
@@ -539,6 +595,7 @@ impl Client {
         let auth_message = [self.bare.as_bytes(), b",", server_first, b",", &client_final].concat();
         let keys = match &self.proof {
             Proof::Password(password) => Keys::derive(password, &salt, iterations),
+            Proof::Remembered(password) => password.keys(&salt, iterations),
             Proof::Keys(keys) => keys.clone(),
         };
         let client_signature = hmac(&hash(&keys.client_key), &[&auth_message]);
@@ -782,6 +839,33 @@ mod tests {
         assert_eq!(exchange(b"other", verifier.clone()), Err(ScramError::WrongProof));
         assert!(!verifier.accepts(b"other"));
         assert!(!Verifier::mock("x", &[1; 32]).accepts(b"other"));
+    }
+
+    #[test]
+    fn keys_are_derived_once_for_a_salt_and_kept_for_a_few_salts_only() {
+        let password = Remembered::new(b"pencil");
+        let login = |salt: &[u8], right: &[u8]| {
+            let mut client = Client::remembering(password.clone());
+            let mut server = Server::new(Verifier::derive(right, salt, 2));
+            let challenge = server.first(&client.first()).unwrap();
+            let proof = client.respond(&challenge).unwrap();
+            server.finish(&proof).and_then(|signature| client.finish(&signature))
+        };
+        let kept = || password.derived.lock().unwrap().iter().map(|d| d.salt.clone()).collect::<Vec<_>>();
+
+        for _ in 0..3 {
+            assert_eq!(login(b"salt", b"pencil"), Ok(()));
+        }
+        assert_eq!(kept(), [b"salt".to_vec()]);
+        // The salt alone proves nothing.
+        assert_eq!(login(b"salt", b"another"), Err(ScramError::WrongProof));
+        for n in 0..100u8 {
+            assert_eq!(login(&[n], b"pencil"), Ok(()));
+            assert_eq!(login(b"salt", b"pencil"), Ok(()), "what is used stays");
+        }
+        assert_eq!(kept().len(), REMEMBERED_MAX);
+        assert_eq!(kept().last().unwrap(), b"salt");
+        assert_eq!(format!("{password:?}"), "Remembered(..)");
     }
 
     #[test]

@@ -503,7 +503,47 @@ impl Maker {
         format!("DELETE FROM {} WHERE {}{returning}", table.name, self.condition(table, ""))
     }
 
+    /// What has rows, numbers or moments of several shards, besides the tables' own conditions.
+    fn across(&mut self) -> String {
+        let orders = &TABLES[1];
+        match self.below(7) {
+            0 => {
+                let rows: Vec<String> =
+                    (0..1 + self.below(4)).map(|_| format!("({})", self.of(TEXTS))).collect();
+                format!("INSERT INTO tickets (title) VALUES {} RETURNING id, title", rows.join(", "))
+            }
+            1 => {
+                let filter = self.condition(orders, "");
+                format!("SELECT count(*), min(number) FROM orders WHERE placed < now() AND {filter}")
+            }
+            2 => {
+                let filter = self.condition(orders, "");
+                format!(
+                    "UPDATE orders SET qty = qty WHERE placed < now() - interval '1 day' AND {filter} RETURNING number"
+                )
+            }
+            3 => {
+                let filter = self.condition(orders, "");
+                format!(
+                    "INSERT INTO hollow (id) SELECT customer_id FROM orders WHERE {filter} ON CONFLICT (id) DO NOTHING"
+                )
+            }
+            4 => {
+                let filter = self.filter(&TABLES[0], "");
+                format!("INSERT INTO small (k, v) SELECT id, name FROM customers{filter} RETURNING k, v")
+            }
+            5 => format!("COPY ({}) TO STDOUT", self.select().replace(" FOR UPDATE", "")),
+            _ => {
+                let filter = self.of(&["", " WHERE id = 1", " WHERE id > 2", " WHERE name = 'Ada'"]);
+                format!("SELECT name, count(*) FROM active_customers{filter} GROUP BY name")
+            }
+        }
+    }
+
     fn statement(&mut self) -> String {
+        if self.one_in(12) {
+            return self.across();
+        }
         match self.below(10) {
             0 | 1 => self.insert(),
             2 => self.update(),
@@ -524,7 +564,7 @@ pub fn run(world: &mut World, tally: &mut Tally, count: usize, seed: Option<u64>
         let layout = &mut world.layouts[at];
         // Most of it where there is most to go wrong.
         let share = match shards {
-            4 => count * 2 / 3,
+            4 | 7 => count * 2 / 3,
             2 => count / 4,
             _ => count / 12,
         };

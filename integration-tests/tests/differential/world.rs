@@ -1,4 +1,4 @@
-//! Servers, pgherd over 1, 2 and 4 of them, one plain server beside them; what their tables hold.
+//! Servers, pgherd over some numbers of them, one plain server beside them; what their tables hold.
 //!
 //! Every layout is a database of its own, on the shards' servers and on the plain one, so that one herd serves all.
 
@@ -15,16 +15,13 @@ use pgherd_router::hash::slot_sql;
 
 use super::client::Client;
 
-const SERVERS: usize = 4;
-const PLAIN: usize = SERVERS;
-
 const SCHEMA: &str = include_str!("schema.sql");
 const ROWS: &str = include_str!("rows.sql");
 
 /// Table, distribution, key, types.
 type Sharded = (&'static str, &'static str, &'static [&'static str], &'static [KeyType]);
 
-const SHARDED: [Sharded; 21] = [
+const SHARDED: [Sharded; 23] = [
     ("customers", "customer", &["id"], &[KeyType::BigInt]),
     ("orders", "customer", &["customer_id"], &[KeyType::BigInt]),
     ("lines", "customer", &["customer_id"], &[KeyType::BigInt]),
@@ -32,6 +29,8 @@ const SHARDED: [Sharded; 21] = [
     ("small", "customer", &["k"], &[KeyType::BigInt]),
     ("hollow", "customer", &["id"], &[KeyType::BigInt]),
     ("serials", "other", &["k"], &[KeyType::BigInt]),
+    ("tickets", "other", &["id"], &[KeyType::BigInt]),
+    ("parcels", "customer", &["id"], &[KeyType::BigInt]),
     ("Upper", "other", &["Id"], &[KeyType::BigInt]),
     ("words", "word", &["word"], &[KeyType::Text]),
     ("devices", "device", &["id"], &[KeyType::Uuid]),
@@ -47,7 +46,7 @@ const SHARDED: [Sharded; 21] = [
     ("counted", "customer", &["id"], &[KeyType::BigInt]),
     ("veiled", "customer", &["id"], &[KeyType::BigInt]),
 ];
-const REFERENCE: [&str; 1] = ["countries"];
+const REFERENCE: [&str; 2] = ["countries", "colors"];
 /// On the second shard (the first, where there is one only).
 const SECOND: [&str; 1] = ["settings"];
 
@@ -97,21 +96,23 @@ pub struct Layout {
 type Content = BTreeMap<String, Vec<String>>;
 
 impl World {
-    pub fn start() -> Self {
+    /// `layouts`: numbers of shards.
+    pub fn start(layouts: &[usize]) -> Self {
         let only: Option<usize> = std::env::var("PGHERD_DIFF_SHARDS").ok().and_then(|n| n.parse().ok());
         let settings = vec![("max_connections".into(), "150".into())];
-        let herd = Herd::start(SERVERS + 1, HerdOptions { settings, ..HerdOptions::default() })
+        let layouts: Vec<usize> =
+            layouts.iter().copied().filter(|shards| only.is_none_or(|only| only == *shards)).collect();
+        let plain = layouts.iter().copied().max().expect("a layout");
+        let herd = Herd::start(plain + 1, HerdOptions { settings, ..HerdOptions::default() })
             .unwrap_or_else(|error| panic!("{error}"));
         let port = free_port();
-        let layouts: Vec<usize> =
-            [4, 2, 1].into_iter().filter(|shards| only.is_none_or(|only| only == *shards)).collect();
         let configuration = configuration(&herd, port, &layouts);
         let file = herd.folder().join("pgherd.toml");
         fs::write(&file, &configuration).expect("the configuration is written");
         thread::scope(|scope| {
-            for server in 0..=SERVERS {
+            for server in 0..=plain {
                 let (herd, layouts) = (&herd, &layouts);
-                scope.spawn(move || prepare(herd, server, layouts));
+                scope.spawn(move || prepare(herd, server, plain, layouts));
             }
         });
         let log = herd.folder().join("pgherd.log");
@@ -130,7 +131,7 @@ impl World {
             thread::sleep(Duration::from_millis(30));
         }
         let mut layouts: Vec<Layout> =
-            layouts.into_iter().map(|shards| Layout::open(&herd, port, shards)).collect();
+            layouts.into_iter().map(|shards| Layout::open(&herd, port, shards, plain)).collect();
         for layout in &mut layouts {
             for line in ROWS.lines().filter(|line| !line.is_empty() && !line.starts_with("--")) {
                 for (side, client) in [("herd", &mut layout.herd), ("plain", &mut layout.plain)] {
@@ -241,16 +242,16 @@ fn configuration(herd: &Herd, port: u16, layouts: &[usize]) -> String {
     text
 }
 
-/// Databases and schema of one server.
-fn prepare(herd: &Herd, server: usize, layouts: &[usize]) {
-    for shards in layouts.iter().filter(|shards| server == PLAIN || server < **shards) {
+/// Databases and schema of one server. `plain`: the last one.
+fn prepare(herd: &Herd, server: usize, plain: usize, layouts: &[usize]) {
+    for shards in layouts.iter().filter(|shards| server == plain || server < **shards) {
         let database = database(*shards);
         let create = format!("CREATE DATABASE {database} OWNER {APP_ROLE}");
         herd.psql(server, &create).unwrap_or_else(|error| panic!("{error}"));
         let mut client = Client::unix(herd.folder(), herd.port(server), APP_ROLE, &database);
         for section in SCHEMA.split("-- @").skip(1) {
             let (place, sql) = section.split_once('\n').expect("a section has lines");
-            let here = server == PLAIN
+            let here = server == plain
                 || match place {
                     "everywhere" => true,
                     "first" => server == 0,
@@ -291,7 +292,7 @@ fn quoted(name: &str) -> String {
 }
 
 impl Layout {
-    fn open(herd: &Herd, port: u16, shards: usize) -> Self {
+    fn open(herd: &Herd, port: u16, shards: usize, plain: usize) -> Self {
         let database = database(shards);
         let folder = herd.folder().to_owned();
         let at = |server: usize, user: &str| Client::unix(herd.folder(), herd.port(server), user, &database);
@@ -311,12 +312,12 @@ impl Layout {
         }
         Self {
             shards,
-            plain: at(PLAIN, APP_ROLE),
-            beside: at(PLAIN, CONTROL_ROLE),
+            plain: at(plain, APP_ROLE),
+            beside: at(plain, CONTROL_ROLE),
             herd: layout_herd,
             servers,
             port,
-            plain_port: herd.port(PLAIN),
+            plain_port: herd.port(plain),
             folder,
             owners,
             queries: Vec::new(),
@@ -411,10 +412,7 @@ impl Layout {
                 }
             };
             if let Some(name) = relation.strip_prefix("sequence ") {
-                // Sequences of sharded tables are not drawn from; those of others are where the table is.
-                if name.starts_with("public.serials") {
-                    continue;
-                }
+                // Those of sharded and reference tables are the first shard's; others are where the table is.
                 let at = if name.starts_with("public.settings") { 1.min(self.shards - 1) } else { 0 };
                 differs(&format!("s{at}"), shards[at].get(relation).unwrap_or(&nothing));
                 continue;

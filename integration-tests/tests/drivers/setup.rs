@@ -20,9 +20,20 @@ pub enum Tool {
     Python,
     Node,
     Java,
+    /// libpq by itself: its headers (Debian's libpq-dev) and a compiler.
+    C,
+    /// Debian's golang-go with golang-github-lib-pq-dev and golang-github-jackc-pgx-v4-dev.
+    Go,
+    /// Debian's ruby-pg.
+    Ruby,
+    /// Debian's php-cli and php-pgsql.
+    Php,
     /// A program of this package.
     Rust,
 }
+
+/// Where Debian's packages have the sources of Go's libraries.
+const GO_SOURCES: &str = "/usr/share/gocode";
 
 /// The JDBC driver's package in Debian and its offspring.
 const JDBC_PACKAGE: &str = "libpostgresql-jdbc-java";
@@ -71,6 +82,15 @@ impl Setup {
             Tool::Python => self.python(),
             Tool::Node => self.node(),
             Tool::Java => self.java(),
+            Tool::C => self.c(),
+            Tool::Go => self.go(),
+            Tool::Ruby => {
+                said("ruby", &["-e", "require 'pg'; puts \"pg #{PG::VERSION}, ruby #{RUBY_VERSION}\""])
+            }
+            Tool::Php => said(
+                "php",
+                &["-r", "if (!extension_loaded('pdo_pgsql')) exit(1); echo 'PHP ', PHP_VERSION, PHP_EOL;"],
+            ),
             Tool::Rust => Ok("built with this test".into()),
         })
         .clone()
@@ -83,6 +103,10 @@ impl Setup {
             Tool::Python => (self.cache.join("python/bin/python"), vec![file.into()]),
             Tool::Node => ("node".into(), vec![file.into()]),
             Tool::Java => ("java".into(), vec!["-cp".into(), self.jdbc(), file.into()]),
+            Tool::C => (self.built("c", file), Vec::new()),
+            Tool::Go => (self.built("go", file), Vec::new()),
+            Tool::Ruby => ("ruby".into(), vec![file.into()]),
+            Tool::Php => ("php".into(), vec![file.into()]),
             Tool::Rust => (file.into(), Vec::new()),
         }
     }
@@ -92,6 +116,41 @@ impl Setup {
             Some(jar) => jar.into(),
             None => self.cache.join("java/usr/share/java/postgresql.jar"),
         }
+    }
+
+    fn built(&self, folder: &str, file: &Path) -> PathBuf {
+        self.cache.join(folder).join(file.file_stem().unwrap_or_default())
+    }
+
+    fn c(&self) -> Result<String, String> {
+        let version = said("pg_config", &["--version"])?;
+        let headers = said("pg_config", &["--includedir"])?;
+        let libraries = said("pg_config", &["--libdir"])?;
+        let source = self.sources.join("c/pipeline.c");
+        self.once("c", &[&source, Path::new(&version)], |folder| {
+            let mut cc = Command::new("cc");
+            cc.arg("-O1").arg("-o").arg(folder.join("pipeline")).arg(&source);
+            run(cc.arg(format!("-I{headers}")).arg(format!("-L{libraries}")).arg("-lpq"))
+        })?;
+        Ok(format!("libpq of {version}"))
+    }
+
+    fn go(&self) -> Result<String, String> {
+        let version = said("go", &["version"])?;
+        let source = self.sources.join("go/tour.go");
+        for library in ["github.com/lib/pq", "github.com/jackc/pgx"] {
+            let place = Path::new(GO_SOURCES).join("src").join(library);
+            if !place.is_dir() {
+                return Err(format!("{} is not there", place.display()));
+            }
+        }
+        let cache = self.folder("go-cache");
+        self.once("go", &[&source, Path::new(&version)], |folder| {
+            let mut go = Command::new("go");
+            go.args(["build", "-o"]).arg(folder.join("tour")).arg(&source);
+            run(go.env("GO111MODULE", "off").env("GOPATH", GO_SOURCES).env("GOCACHE", &cache))
+        })?;
+        Ok(version)
     }
 
     fn python(&self) -> Result<String, String> {

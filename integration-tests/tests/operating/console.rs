@@ -218,6 +218,68 @@ fn under_pause_a_server_is_restarted_and_no_client_sees_an_error() {
 }
 
 #[test]
+fn under_pause_a_batch_that_has_begun_is_finished_and_the_rest_is_kept() {
+    let run = |sql: &str| [parse("", sql, &[]), bind("", "", &[]), execute("", 0)].concat();
+    let place = Place::new();
+    let endpoint = place.start();
+    let mut boss = console(&endpoint, "boss");
+    let mut client = endpoint.login("one");
+    client.send(&[run("SELECT 'first'"), flush()].concat());
+    client.until(b'C');
+    boss.send(&query("PAUSE one"));
+    assert_eq!(boss.hear(Duration::from_millis(200)), Heard::Silence, "a ReadyForQuery is owed");
+    // A message that is half there; behind the Sync half of the next batch.
+    let (second, third) = (run("SELECT 'second'"), [run("SELECT 'third'"), sync()].concat());
+    client.send(&second[..second.len() / 2]);
+    assert_eq!(client.hear(Duration::from_millis(100)), Heard::Silence);
+    client.send(&[&second[second.len() / 2..], &sync(), &third[..7]].concat());
+    assert_eq!(value_of(&client.until(b'Z')).as_deref(), Ok("second"));
+    assert_eq!(error_of(&boss.until(b'Z')), None, "PAUSE");
+    client.send(&third[7..]);
+    assert_eq!(client.hear(Duration::from_millis(200)), Heard::Silence, "the next one waits");
+    boss.run("RESUME one");
+    assert_eq!(value_of(&client.until(b'Z')).as_deref(), Ok("third"));
+}
+
+#[test]
+fn what_is_told_at_login_is_what_the_server_says_by_then() {
+    let mut place = Place::new();
+    place.pool = "size = 3".into();
+    let endpoint = place.start();
+    let told = |said: &[Message]| -> Vec<String> {
+        let parameters = said.iter().filter(|m| m.kind == b'S' && m.body.starts_with(b"TimeZone"));
+        parameters.map(|m| String::from_utf8_lossy(&m.body[9..m.body.len() - 1]).into_owned()).collect()
+    };
+    let mut before = endpoint.login("one");
+    let zone = before.value("SHOW TimeZone").expect("a zone");
+    let mut own = Wire::tcp(endpoint.port);
+    assert_eq!(told(&own.start("app", "one", &[])), std::slice::from_ref(&zone));
+    own.run("SET TimeZone = 'Asia/Kathmandu'");
+    at_server(&format!("ALTER DATABASE {} SET TimeZone = 'Asia/Tokyo'", place.on_server("one")));
+
+    // A connection that is there already has what it had; the next one has the new default, and whoever gets it hears of it.
+    before.run("BEGIN");
+    assert_eq!(before.value("SHOW TimeZone"), Ok(zone));
+    let mut second = endpoint.login("one");
+    // There may be two of them.
+    own.run("BEGIN");
+    own.run("SELECT 1");
+    assert_eq!(told(&second.query("SELECT 1")), ["Asia/Tokyo"]);
+    assert_eq!(second.value("SHOW TimeZone").as_deref(), Ok("Asia/Tokyo"));
+    let mut newcomer = Wire::tcp(endpoint.port);
+    assert_eq!(told(&newcomer.start("app", "one", &[])), ["Asia/Tokyo"]);
+    // Nobody meets the old one again.
+    before.run("COMMIT");
+    own.run("COMMIT");
+    for client in [&mut before, &mut second, &mut newcomer] {
+        for _ in 0..3 {
+            assert_eq!(client.value("SHOW TimeZone").as_deref(), Ok("Asia/Tokyo"));
+        }
+    }
+    assert_eq!(own.value("SHOW TimeZone").as_deref(), Ok("Asia/Kathmandu"), "what it has set is its own");
+}
+
+#[test]
 fn reconnect_disable_and_kill_do_what_they_say() {
     let place = Place::new();
     let endpoint = place.start();

@@ -3,7 +3,7 @@
 use crate::raw::*;
 use crate::*;
 
-fn run(sql: &str) -> Vec<u8> {
+pub fn run(sql: &str) -> Vec<u8> {
     [parse("", sql, &[]), bind("", "", &[]), describe_portal(""), execute("", 0)].concat()
 }
 

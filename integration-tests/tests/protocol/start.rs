@@ -19,6 +19,9 @@ fn request(code: u32) -> Vec<u8> {
     [8u32.to_be_bytes(), code.to_be_bytes()].concat()
 }
 
+/// Of more than 63 bytes, with a letter of two bytes at the cut.
+const LONG_NAME: &str = "0123456789-0123456789-0123456789-0123456789-0123456789-0123456é and more";
+
 const SSL: u32 = 80_877_103;
 const GSS: u32 = 80_877_104;
 
@@ -132,6 +135,20 @@ fn a_session_begins_as_with_postgresql() {
             vec![
                 packet(V3, &[("application_name", "naïve")]),
                 Say::Session(&["SHOW application_name", "SELECT 1"]),
+            ],
+        ),
+        (
+            "an application_name that is cut",
+            vec![
+                packet(V3, &[("application_name", LONG_NAME)]),
+                Say::Session(&["SHOW application_name", "SELECT 1"]),
+            ],
+        ),
+        (
+            "the same, by who does not want to hear of it",
+            vec![
+                packet(V3, &[("client_min_messages", "warning"), ("application_name", LONG_NAME)]),
+                Say::Session(&["SHOW application_name"]),
             ],
         ),
         // Found by PgBouncer's tests: the login went well, and every statement lost a server.

@@ -33,6 +33,10 @@ pub fn target(address: SocketAddr) -> Target {
     Target {
         host: address.ip().to_string(),
         port: address.port(),
+        others: Vec::new(),
+        balance: false,
+        startup: Vec::new(),
+        connect_query: String::new(),
         dbname: "shop".into(),
         user: "app".into(),
         secrets: Secrets::password("secret"),

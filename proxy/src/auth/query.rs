@@ -38,6 +38,8 @@ pub struct Asker {
     statement: String,
     /// By the database that the client wants.
     pools: HashMap<String, Arc<Pool<()>>>,
+    /// For databases that are made as they are wanted.
+    fallback: Option<Arc<Pool<()>>>,
     answers: DashMap<(String, String), (Instant, Option<Arc<Account>>)>,
 }
 
@@ -67,6 +69,10 @@ impl Asker {
                 tls: Connector::new(&address.security)?,
                 application_name: "pgherd auth".into(),
                 options: "-c search_path=pg_catalog".into(),
+                others: address.others.clone(),
+                balance: address.balance,
+                startup: Vec::new(),
+                connect_query: String::new(),
             };
             let limits = Limits {
                 size: CONNECTIONS,
@@ -80,7 +86,10 @@ impl Asker {
             };
             pools.insert(database.name.clone(), Pool::new(target, limits, config.server.workers));
         }
-        Ok(Some(Self { statement: query.statement.clone(), pools, answers: DashMap::new() }))
+        // Where one database is asked for all.
+        let one = query.database.and_then(|_| pools.values().next().cloned());
+        let fallback = one.filter(|_| config.fallback.is_some());
+        Ok(Some(Self { statement: query.statement.clone(), pools, fallback, answers: DashMap::new() }))
     }
 
     /// The user's account; `None` when there is no such user, or none that may log in with a password.
@@ -93,7 +102,7 @@ impl Asker {
         database: &str,
         user: &str,
     ) -> Result<Option<Arc<Account>>, Report> {
-        let Some(pool) = self.pools.get(database) else { return Ok(None) };
+        let Some(pool) = self.pools.get(database).or(self.fallback.as_ref()) else { return Ok(None) };
         let key = (database.to_owned(), user.to_owned());
         if let Some(known) = self.answers.get(&key)
             && known.0 > Instant::now()

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgherd_config::PoolMode;
+use pgherd_config::pgbouncer::keys::{self, Meaning};
 use pgherd_wire::message::Report;
 
 use super::{NAMES, refusal, show};
@@ -129,11 +131,69 @@ pub async fn reload(shared: &Arc<Shared>) -> Result<(), Report> {
     }
 }
 
-/// Until the next RELOAD, and for all databases and users.
-pub async fn set(shared: &Arc<Shared>, key: &str, value: &str) -> Result<(), Report> {
+/// What SET changes otherwise, when the configuration is not PgBouncer's.
+const OF_THE_SERVER: &[&str] = &[
+    "admin_users",
+    "autodb_idle_timeout",
+    "client_login_timeout",
+    "max_client_conn",
+    "max_user_client_connections",
+    "max_user_connections",
+    "stats_users",
+];
+
+/// Whether SET changes it, when the configuration is not PgBouncer's.
+pub fn changeable(key: &str) -> bool {
+    FOR_POOLS.contains(&key) || OF_THE_SERVER.contains(&key)
+}
+
+/// What SET changes in every database, when the configuration is not PgBouncer's.
+const FOR_POOLS: &[&str] = &[
+    "client_idle_timeout",
+    "default_pool_size",
+    "idle_transaction_timeout",
+    "max_db_client_connections",
+    "max_db_connections",
+    "max_prepared_statements",
+    "min_pool_size",
+    "pool_mode",
+    "query_timeout",
+    "query_wait_timeout",
+    "reserve_pool_size",
+    "reserve_pool_timeout",
+    "server_connect_timeout",
+    "server_idle_timeout",
+    "server_lifetime",
+    "transaction_timeout",
+];
+
+/// Until the next RELOAD. `Some`: why it changes nothing.
+pub async fn set(shared: &Arc<Shared>, key: &str, value: &str) -> Result<Option<&'static str>, Report> {
     let _alone = shared.reloading.lock().await;
-    let mut config = shared.live().config.clone();
+    let live = shared.live();
     let failed = || refusal("SET failed");
+    let known = keys::find(key);
+    // Not here: verifiers are made of passwords, and this thread has clients to serve.
+    let in_force = async |config| {
+        let on_control = shared.clone();
+        let done =
+            shared.control.spawn(async move { crate::reload::put_in_force(&on_control, config).await });
+        done.await.unwrap_or_else(|e| Err(e.to_string())).map_err(|why| failed().detail(why))
+    };
+    match known.map(|key| key.meaning) {
+        Some(Meaning::NoEffect(why)) => return Ok(Some(why)),
+        Some(Meaning::AtStart) => return Err(failed().detail("It is read when pgherd starts.")),
+        Some(Meaning::OnlyOff) if known.is_some_and(|key| key.default == value) => return Ok(None),
+        Some(Meaning::OnlyOff) => return Err(failed().detail("pgherd does not have it.")),
+        Some(Meaning::Honoured) | None => {}
+    }
+    if let (Some(ini), Some(_)) = (&live.config.ini, known) {
+        // As if the file said so.
+        let config =
+            ini.with(key, value).map_err(|why| failed().detail(why.lines().next().unwrap_or_default()))?;
+        return in_force(config).await.map(|()| None);
+    }
+    let mut config = live.config.clone();
     let seconds = || -> Result<Duration, Report> {
         let seconds: f64 = value.parse().map_err(|_| failed())?;
         Duration::try_from_secs_f64(seconds).map_err(|_| failed())
@@ -146,6 +206,7 @@ pub async fn set(shared: &Arc<Shared>, key: &str, value: &str) -> Result<(), Rep
         "stats_users" => config.server.stats_users = names(),
         "max_client_conn" => config.server.max_clients = number()?.max(1) as usize,
         "client_login_timeout" => config.server.login_timeout = seconds()?,
+        "autodb_idle_timeout" => config.server.fallback_idle_timeout = seconds()?,
         "max_user_client_connections" => {
             config.server.max_clients_per_user = number()? as usize;
             config.users.iter_mut().for_each(|user| user.max_clients = config.server.max_clients_per_user);
@@ -158,10 +219,22 @@ pub async fn set(shared: &Arc<Shared>, key: &str, value: &str) -> Result<(), Rep
             config.server.max_connections_per_user = limit;
             config.users.iter_mut().for_each(|user| user.max_connections = limit);
         }
+        _ if !FOR_POOLS.contains(&key) => {
+            let why = "It is changed in the configuration, and by RELOAD.";
+            return Err(if known.is_some() { failed().detail(why) } else { failed() });
+        }
         _ => {
-            for database in &mut config.databases {
+            for database in config.databases.iter_mut().chain(&mut config.fallback) {
                 let pool = &mut database.pool;
                 match key {
+                    "pool_mode" => {
+                        pool.mode = match value {
+                            "session" => PoolMode::Session,
+                            "transaction" => PoolMode::Transaction,
+                            "statement" => PoolMode::Statement,
+                            _ => return Err(failed()),
+                        }
+                    }
                     "max_db_connections" => database.max_connections = number()? as usize,
                     "max_db_client_connections" => database.max_clients = number()? as usize,
                     "default_pool_size" => pool.size = number()?.max(1),
@@ -182,5 +255,5 @@ pub async fn set(shared: &Arc<Shared>, key: &str, value: &str) -> Result<(), Rep
             }
         }
     }
-    crate::reload::put_in_force(shared, config).await.map_err(|why| failed().detail(why))
+    in_force(config).await.map(|()| None)
 }

@@ -33,6 +33,19 @@ pub enum Show {
     Shards,
     Pinned,
     Placement,
+    Moves,
+}
+
+/// What is told to whoever moves rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rebalance {
+    Plan,
+    Apply,
+    Status,
+    Pause,
+    Resume,
+    Cancel,
+    Verify,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +80,8 @@ pub enum Command {
     Reload,
     Suspend,
     Shutdown(Wait),
+    /// With the database, and the rows a second.
+    Rebalance(Rebalance, Option<String>, Option<u64>),
 }
 
 const SHOWS: &[(&str, Show)] = &[
@@ -95,6 +110,17 @@ const SHOWS: &[(&str, Show)] = &[
     ("shards", Show::Shards),
     ("pinned", Show::Pinned),
     ("placement", Show::Placement),
+    ("moves", Show::Moves),
+];
+
+const REBALANCES: &[(&str, Rebalance)] = &[
+    ("plan", Rebalance::Plan),
+    ("apply", Rebalance::Apply),
+    ("status", Rebalance::Status),
+    ("pause", Rebalance::Pause),
+    ("resume", Rebalance::Resume),
+    ("cancel", Rebalance::Cancel),
+    ("verify", Rebalance::Verify),
 ];
 
 /// What a session of PostgreSQL would say to drivers that ask at their start.
@@ -166,6 +192,19 @@ pub fn parse(text: &str) -> Result<Command, String> {
         ("discard", [all]) if all.eq_ignore_ascii_case("all") => Command::Nothing("DISCARD ALL"),
         ("reload", []) => Command::Reload,
         ("suspend", []) => Command::Suspend,
+        ("rebalance", [what, rest @ ..]) => {
+            let what = what.to_ascii_lowercase();
+            let Some((_, what)) = REBALANCES.iter().find(|(name, _)| *name == what) else { return unknown() };
+            let (name, rate) = match rest {
+                [] => (None, None),
+                [word, rate] if word.eq_ignore_ascii_case("rate") => (None, Some(rate)),
+                [name] => (Some(unquoted(name)), None),
+                [name, word, rate] if word.eq_ignore_ascii_case("rate") => (Some(unquoted(name)), Some(rate)),
+                _ => return unknown(),
+            };
+            let Ok(rate) = rate.map(|rate| rate.parse()).transpose() else { return unknown() };
+            Command::Rebalance(*what, name, rate)
+        }
         ("shutdown", []) => Command::Shutdown(Wait::Not),
         ("shutdown", [wait]) if wait.eq_ignore_ascii_case("wait_for_servers") => {
             Command::Shutdown(Wait::Servers)

@@ -11,6 +11,7 @@
 
 mod act;
 mod command;
+mod moving;
 mod show;
 mod table;
 
@@ -23,10 +24,10 @@ use pgherd_wire::{Stream, frame};
 
 use crate::roster::Entry;
 use crate::serve::{Live, Shared, Stop};
-use command::{COMMAND_BYTES_MAX, Command, Show, Wait};
+use command::{COMMAND_BYTES_MAX, Command, Rebalance, Show, Wait};
 use table::{Columns, Kind, Table, Value};
 
-pub use show::VERSION;
+pub use show::{VERSION, all_paused};
 
 /// Names of the console among databases.
 pub const NAMES: &[&str] = &["pgherd", "pgbouncer"];
@@ -42,7 +43,7 @@ const HELP: &str = "\n\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|V
 \n\tSHOW SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE\
 \n\tSHOW DNS_HOSTS|DNS_ZONES\
 \n\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS\
-\n\tSHOW SHARDS|PLACEMENT\
+\n\tSHOW SHARDS|PLACEMENT|MOVES\
 \n\tSET key = arg\
 \n\tRELOAD\
 \n\tPAUSE [<db>]\
@@ -52,6 +53,7 @@ const HELP: &str = "\n\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|V
 \n\tRECONNECT [<db>]\
 \n\tKILL [<db>]\
 \n\tKILL_CLIENT <client_id>\
+\n\tREBALANCE PLAN|APPLY|STATUS|PAUSE|RESUME|CANCEL|VERIFY [<db>] [RATE <rows per second>]\
 \n\tSHUTDOWN\
 \n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\
 \n\tWAIT_CLOSE [<db>]";
@@ -62,6 +64,15 @@ pub enum Access {
     All,
     /// SHOW only.
     Look,
+}
+
+/// As PgBouncer has it: the user of this name is let in without a password over a unix socket, when its process runs as the same
+/// system user as pgherd.
+pub fn is_the_same_user(stream: &Stream, user: &str, database: &str) -> bool {
+    let Stream::Unix(socket) = stream else { return false };
+    user == "pgbouncer"
+        && NAMES.contains(&database)
+        && socket.peer_cred().is_ok_and(|peer| peer.uid() == nix::unistd::geteuid().as_raw())
 }
 
 /// # Errors
@@ -237,6 +248,7 @@ impl Console<'_> {
                 | Command::SelectNumber(_)
                 | Command::Nothing(_)
                 | Command::SetFake
+                | Command::Rebalance(Rebalance::Plan | Rebalance::Status, ..)
         );
         if self.access != Access::All && (!looks || command == Command::Show(Show::Fds)) {
             return Err(refusal("admin access needed"));
@@ -271,10 +283,14 @@ impl Console<'_> {
                 report.severity = "NOTICE".into();
                 Answer::Notice(report, "SET")
             }
-            Command::Set(key, value) => {
-                act::set(self.shared, &key, &value).await?;
-                Answer::Done(format!("SET {key}={value}"))
-            }
+            Command::Set(key, value) => match act::set(self.shared, &key, &value).await? {
+                None => Answer::Done(format!("SET {key}={value}")),
+                Some(why) => {
+                    let mut report = Report::warning("00000", format!("{key} has no effect here: {why}"));
+                    report.severity = "NOTICE".into();
+                    Answer::Notice(report, "SET")
+                }
+            },
             Command::Pause(name) => act::pause(self.shared, name).await.map(|()| done("PAUSE"))?,
             Command::Resume(name) => act::resume(self.shared, name).map(|()| done("RESUME"))?,
             Command::Reconnect(name) => act::reconnect(self.shared, name).map(|()| done("RECONNECT"))?,
@@ -286,6 +302,14 @@ impl Console<'_> {
             Command::Enable(name) => act::disable(self.shared, name, false).map(|()| done("ENABLE"))?,
             Command::KillClient(id) => {
                 act::kill_client(self.shared, id).await.map(|()| done("KILL_CLIENT"))?
+            }
+            Command::Rebalance(what, name, rate) => {
+                let columns = moving::columns(what).unwrap_or_default();
+                let rows = moving::carry_out(self.shared, what, name, rate).await?;
+                match columns.is_empty() {
+                    true => done("REBALANCE"),
+                    false => Answer::Table(Table { columns, rows }, "REBALANCE"),
+                }
             }
             Command::Reload => act::reload(self.shared).await.map(|()| done("RELOAD"))?,
             Command::Suspend => {
@@ -465,6 +489,7 @@ fn columns_of(command: &Command) -> Option<Columns> {
             _ => &[("timezone", Kind::Text)],
         }),
         Command::SelectNumber(_) => Some(&[("?column?", Kind::Int)]),
+        Command::Rebalance(what, ..) => moving::columns(*what),
         _ => None,
     }
 }

@@ -9,6 +9,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use pgherd_config::pgbouncer::keys::Meaning;
 use pgherd_config::{Listen, PoolMode};
 use pgherd_pool::{Listed, Status};
 use pgherd_router::ShardId;
@@ -221,6 +222,21 @@ const PLACEMENT: Columns = &[
     ("epoch", Big),
 ];
 
+const MOVES: Columns = &[
+    ("database", Text),
+    ("distribution", Text),
+    ("unit", Text),
+    ("source", Text),
+    ("target", Text),
+    ("state", Text),
+    ("attempts", Int),
+    ("rows", Big),
+    ("bytes", Big),
+    ("started", Text),
+    ("ended", Text),
+    ("note", Text),
+];
+
 const SHARDS: Columns = &[
     ("database", Text),
     ("shard", Text),
@@ -276,6 +292,7 @@ pub fn columns(show: Show) -> Option<Columns> {
         Show::Shards => SHARDS,
         Show::Pinned => PINNED,
         Show::Placement => PLACEMENT,
+        Show::Moves => MOVES,
     })
 }
 
@@ -326,6 +343,7 @@ pub async fn rows(shared: &Shared, show: Show) -> Vec<Vec<Value>> {
         Show::Shards => shards(&live),
         Show::Pinned => pinned(&live, &shared.entries().await),
         Show::Placement => placement(&live),
+        Show::Moves => super::moving::moves(shared).await,
         // There are no peers, no names are cached, and memory is not kept in lists of its own.
         Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones | Show::Mem => Vec::new(),
         Show::Help | Show::Fds => Vec::new(),
@@ -483,7 +501,16 @@ fn databases(shared: &Shared, live: &Live) -> Vec<Vec<Value>> {
     for config in &live.config.databases {
         let Some(db) = live.databases.get(&config.name) else { continue };
         let first = &config.shards[0].primary;
-        let hosts: Vec<&str> = config.shards.iter().map(|shard| shard.primary.host.as_str()).collect();
+        let hosts: Vec<&str> = config
+            .shards
+            .iter()
+            .flat_map(|shard| {
+                let others = shard.primary.others.iter().map(|(host, _)| host.as_str());
+                std::iter::once(shard.primary.host.as_str()).chain(others)
+            })
+            .collect();
+        let balance =
+            (!first.others.is_empty()).then_some(if first.balance { "round-robin" } else { "disable" });
         let mut distinct = hosts.clone();
         distinct.dedup();
         let open: usize = db.pools().iter().map(|pool| pool.status().open).sum();
@@ -493,13 +520,13 @@ fn databases(shared: &Shared, live: &Live) -> Vec<Vec<Value>> {
             distinct.join(","),
             first.port,
             first.dbname.as_str(),
-            Value::Null,
+            config.login.as_ref().map(|login| login.user.as_str()),
             config.pool.size,
             config.pool.min_size,
             config.pool.reserve,
             seconds(config.pool.lifetime),
             mode(config.pool.mode),
-            Value::Null,
+            balance,
             config.max_connections,
             open,
             config.max_clients,
@@ -714,10 +741,29 @@ async fn lists(shared: &Shared, live: &Live) -> Vec<Vec<Value>> {
     ]
 }
 
+/// Of PgBouncer's own file all that PgBouncer has, as it is written; else what of that means a setting here.
 fn config(live: &Live) -> Vec<Vec<Value>> {
+    match &live.config.ini {
+        Some(ini) => {
+            let rows = ini.settings().map(|(key, value)| {
+                let changeable = if key.meaning == Meaning::Honoured { "yes" } else { "no" };
+                match key.name {
+                    "conffile" => row![key.name, ini.file().display().to_string(), "", "no"],
+                    _ => row![key.name, value, key.default, changeable],
+                }
+            });
+            rows.collect()
+        }
+        None => own_config(live),
+    }
+}
+
+fn own_config(live: &Live) -> Vec<Vec<Value>> {
     let server = &live.config.server;
     // Of several databases the first speaks for all.
-    let first = &live.config.databases[0];
+    let Some(first) = live.config.databases.first().or(live.config.fallback.as_ref()) else {
+        return Vec::new();
+    };
     let pool = &first.pool;
     let whole = |duration: Duration| match duration.subsec_micros() {
         0 => duration.as_secs().to_string(),
@@ -737,41 +783,42 @@ fn config(live: &Live) -> Vec<Vec<Value>> {
             }
         }
     }
-    let rows: Vec<(&str, String, &str, bool)> = vec![
-        ("admin_users", server.admins.join(","), "", true),
-        ("client_idle_timeout", whole(pool.client_idle_timeout), "0", true),
-        ("client_login_timeout", whole(server.login_timeout), "60", true),
-        ("default_pool_size", pool.size.to_string(), "20", true),
-        ("idle_transaction_timeout", whole(pool.idle_transaction_timeout), "0", true),
-        ("listen_addr", addresses.join(","), "127.0.0.1", false),
-        ("listen_port", port.unwrap_or(6432).to_string(), "6432", false),
-        ("max_client_conn", server.max_clients.to_string(), "10000", true),
-        ("max_db_client_connections", first.max_clients.to_string(), "0", true),
-        ("max_db_connections", first.max_connections.to_string(), "0", true),
-        ("max_prepared_statements", pool.statements_max.to_string(), "500", true),
-        ("max_user_client_connections", server.max_clients_per_user.to_string(), "0", true),
-        ("max_user_connections", server.max_connections_per_user.to_string(), "0", true),
-        ("min_pool_size", pool.min_size.to_string(), "0", true),
-        ("pool_mode", mode(pool.mode).into(), "transaction", false),
-        ("query_timeout", whole(pool.query_timeout), "0", true),
-        ("query_wait_timeout", whole(pool.checkout_timeout), "5", true),
-        ("reserve_pool_size", pool.reserve.to_string(), "0", true),
-        ("reserve_pool_timeout", whole(pool.reserve_timeout), "3", true),
-        ("server_connect_timeout", whole(pool.connect_timeout), "5", true),
-        ("server_idle_timeout", whole(pool.idle_timeout), "600", true),
-        ("server_lifetime", whole(pool.lifetime), "3600", true),
-        ("so_reuseport", "1".into(), "1", false),
-        ("stats_period", "60".into(), "60", false),
-        ("stats_users", server.stats_users.join(","), "", true),
-        ("transaction_timeout", whole(pool.transaction_timeout), "0", true),
-        ("unix_socket_dir", directory, "", false),
-        ("workers", server.workers.to_string(), "0", false),
+    let rows: Vec<(&str, String, &str)> = vec![
+        ("admin_users", server.admins.join(","), ""),
+        ("autodb_idle_timeout", whole(server.fallback_idle_timeout), "3600"),
+        ("client_idle_timeout", whole(pool.client_idle_timeout), "0"),
+        ("client_login_timeout", whole(server.login_timeout), "60"),
+        ("default_pool_size", pool.size.to_string(), "20"),
+        ("idle_transaction_timeout", whole(pool.idle_transaction_timeout), "0"),
+        ("listen_addr", addresses.join(","), "127.0.0.1"),
+        ("listen_port", port.unwrap_or(6432).to_string(), "6432"),
+        ("max_client_conn", server.max_clients.to_string(), "10000"),
+        ("max_db_client_connections", first.max_clients.to_string(), "0"),
+        ("max_db_connections", first.max_connections.to_string(), "0"),
+        ("max_prepared_statements", pool.statements_max.to_string(), "500"),
+        ("max_user_client_connections", server.max_clients_per_user.to_string(), "0"),
+        ("max_user_connections", server.max_connections_per_user.to_string(), "0"),
+        ("min_pool_size", pool.min_size.to_string(), "0"),
+        ("pool_mode", mode(pool.mode).into(), "transaction"),
+        ("query_timeout", whole(pool.query_timeout), "0"),
+        ("query_wait_timeout", whole(pool.checkout_timeout), "5"),
+        ("reserve_pool_size", pool.reserve.to_string(), "0"),
+        ("reserve_pool_timeout", whole(pool.reserve_timeout), "3"),
+        ("server_connect_timeout", whole(pool.connect_timeout), "5"),
+        ("server_idle_timeout", whole(pool.idle_timeout), "600"),
+        ("server_lifetime", whole(pool.lifetime), "3600"),
+        ("so_reuseport", "1".into(), "1"),
+        ("stats_period", "60".into(), "60"),
+        ("stats_users", server.stats_users.join(","), ""),
+        ("transaction_timeout", whole(pool.transaction_timeout), "0"),
+        ("unix_socket_dir", directory, ""),
+        ("workers", server.workers.to_string(), "0"),
     ];
-    rows.into_iter()
-        .map(|(key, value, default, changeable)| {
-            row![key, value, default, if changeable { "yes" } else { "no" }]
-        })
-        .collect()
+    let rows = rows.into_iter().map(|(key, value, default)| {
+        let changeable = super::act::changeable(key);
+        row![key, value, default, if changeable { "yes" } else { "no" }]
+    });
+    rows.collect()
 }
 
 /// Clients that keep servers between transactions, and why.

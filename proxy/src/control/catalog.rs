@@ -33,6 +33,23 @@ GRANT USAGE ON SCHEMA pgherd TO PUBLIC;
 GRANT INSERT ON pgherd.decisions TO PUBLIC;
 ";
 
+/// On every shard: which units that are to be moved it holds. Empty but during a rebalance, when triggers of the moving tables ask
+/// it for whoever writes there.
+const FENCES: &str = "
+CREATE TABLE IF NOT EXISTS pgherd.fences (
+    database text NOT NULL,
+    distribution text NOT NULL,
+    part integer NOT NULL,
+    slot_from integer NOT NULL,
+    slot_to integer NOT NULL,
+    key text NOT NULL DEFAULT '',
+    unit integer NOT NULL,
+    owned boolean NOT NULL,
+    PRIMARY KEY (database, distribution, part, slot_from, key)
+);
+GRANT SELECT ON pgherd.fences TO PUBLIC;
+";
+
 const PLACEMENT: &str = "
 CREATE TABLE IF NOT EXISTS pgherd.cluster (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
@@ -72,6 +89,63 @@ CREATE TABLE IF NOT EXISTS pgherd.placement (
 );
 ";
 
+/// What is being moved, and who serves meanwhile (DESIGN.md section 8). A unit is what moves at once: `{"part":0,"from":10,"to":19}`
+/// of slots, `{"part":3}` of ranges and lists, `{"key":["..."]}` of a directory, `{"all":true}` for everything there is.
+const MOVES: &str = "
+CREATE TABLE IF NOT EXISTS pgherd.proxies (
+    id text PRIMARY KEY,
+    database text NOT NULL,
+    address text NOT NULL DEFAULT '',
+    version text NOT NULL DEFAULT '',
+    started timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    lease_until timestamptz NOT NULL,
+    epoch bigint NOT NULL DEFAULT 0,
+    shards text[] NOT NULL DEFAULT '{}'
+);
+CREATE TABLE IF NOT EXISTS pgherd.rebalances (
+    database text PRIMARY KEY,
+    state text NOT NULL CHECK (state IN ('running', 'paused', 'cancelling', 'cancelled', 'failed', 'done')),
+    wish jsonb NOT NULL DEFAULT '{}',
+    started timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    ended timestamptz,
+    rate bigint NOT NULL DEFAULT 0,
+    note text NOT NULL DEFAULT ''
+);
+CREATE TABLE IF NOT EXISTS pgherd.moves (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    database text NOT NULL,
+    distribution text NOT NULL,
+    unit jsonb NOT NULL,
+    source text NOT NULL,
+    target text NOT NULL,
+    state text NOT NULL DEFAULT 'waiting'
+        CHECK (state IN ('waiting', 'held', 'moving', 'done', 'failed', 'deferred', 'cancelled')),
+    attempts integer NOT NULL DEFAULT 0,
+    rows bigint NOT NULL DEFAULT 0,
+    bytes bigint NOT NULL DEFAULT 0,
+    started timestamptz,
+    ended timestamptz,
+    note text NOT NULL DEFAULT ''
+);
+CREATE INDEX IF NOT EXISTS moves_of_database ON pgherd.moves (database, state);
+CREATE TABLE IF NOT EXISTS pgherd.holds (
+    move bigint PRIMARY KEY,
+    database text NOT NULL,
+    distribution text NOT NULL,
+    unit jsonb NOT NULL,
+    source text NOT NULL,
+    target text NOT NULL,
+    since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    until timestamptz NOT NULL,
+    gid text
+);
+CREATE TABLE IF NOT EXISTS pgherd.acks (
+    move bigint NOT NULL,
+    proxy text NOT NULL,
+    PRIMARY KEY (move, proxy)
+);
+";
+
 /// A catalog of before there were ranges and lists: all its distributions are by hash, of the types that are configured.
 const UPGRADE: &str = "
 DO $upgrade$ BEGIN
@@ -89,7 +163,7 @@ pub async fn bootstrap(shards: &mut Shards) -> Result<Recorded, Problem> {
     let db = shards.db.clone();
     let catalog = db.config.catalog;
     for shard in 0..db.config.shards.len() {
-        let made = shards.rows(shard, &with_lock(DECISIONS)).await;
+        let made = shards.rows(shard, &with_lock(&format!("{DECISIONS}{FENCES}"))).await;
         if let Err(e) = made {
             if shard == catalog {
                 return Err(e);
@@ -100,17 +174,33 @@ pub async fn bootstrap(shards: &mut Shards) -> Result<Recorded, Problem> {
         }
     }
     let id = format!("{:016x}", rand::random::<u64>());
-    let mut sql = format!("{PLACEMENT}{UPGRADE}{}", super::directory::TABLE);
+    let kept = super::adopt::is_kept(shards).await?;
+    let mut sql = format!("{PLACEMENT}{UPGRADE}{MOVES}{}{}", super::directory::TABLE, super::adopt::TABLE);
     sql.push_str(&format!("INSERT INTO pgherd.cluster (id) VALUES ('{id}') ON CONFLICT DO NOTHING;"));
+    shards.rows(catalog, &with_lock(&sql)).await?;
+    // A catalog of before knows its distributions by their slots alone; those are recorded below.
+    let sql =
+        format!("SELECT DISTINCT distribution FROM pgherd.placement WHERE database = {}", literal(&db.name));
+    let by_slots: Vec<String> = shards.rows(catalog, &sql).await?.into_iter().flatten().flatten().collect();
+    let (mut known, _) = records(shards).await?;
+    for name in by_slots {
+        let none =
+            || Record { method: "hash".into(), types: String::new(), parts: Vec::new(), slots: Vec::new() };
+        known.entry(name).or_insert_with(none);
+    }
+    let mut found = super::adopt::look(shards, &known, kept).await?;
+    let mut sql = found.sql;
     for distribution in &db.config.distributions {
-        sql.push_str(&record(&db.name, &distribution.name, &wished(distribution, &db.config.shards, 1)));
+        let true_now = found.records.remove(&distribution.name);
+        let recorded = true_now.unwrap_or_else(|| wished(distribution, &db.config.shards, 1));
+        sql.push_str(&record(&db.name, &distribution.name, &recorded));
     }
     shards.rows(catalog, &with_lock(&sql)).await?;
     read(shards).await
 }
 
-/// Records a distribution, unless it is there.
-fn record(database: &str, distribution: &str, record: &Record) -> String {
+/// The rows of a record.
+pub fn inserts(database: &str, distribution: &str, record: &Record) -> String {
     let (database, distribution) = (literal(database), literal(distribution));
     let optional = |text: &Option<String>| text.as_deref().map_or("NULL".into(), literal);
     let mut inserts = String::new();
@@ -139,6 +229,13 @@ fn record(database: &str, distribution: &str, record: &Record) -> String {
             run.epoch
         ));
     }
+    inserts
+}
+
+/// Records a distribution, unless it is there.
+fn record(database: &str, distribution: &str, record: &Record) -> String {
+    let inserts = inserts(database, distribution, record);
+    let (database, distribution) = (literal(database), literal(distribution));
     // A name of the operator's could hold any tag; a longer one is in none of them.
     let tag = format!("$pgherd{}$", "_".repeat(inserts.len().min(64)));
     let (method, types) = (literal(&record.method), literal(&record.types));
@@ -161,12 +258,37 @@ fn with_lock(sql: &str) -> String {
     )
 }
 
+/// The records of all distributions, by name.
+pub type Records = HashMap<String, Record>;
+
 /// Reads what is recorded.
 pub async fn read(shards: &mut Shards) -> Result<Recorded, Problem> {
     let db = shards.db.clone();
     let catalog = db.config.catalog;
     let cluster = shards.rows(catalog, "SELECT id FROM pgherd.cluster").await?;
     let cluster = cluster.into_iter().flatten().flatten().next().ok_or("the catalog has no cluster id")?;
+    let (records, epoch) = records(shards).await?;
+    let names: Vec<&str> = db.config.shards.iter().map(|shard| shard.name.as_str()).collect();
+    let mut distributions = Vec::new();
+    for configured in &db.config.distributions {
+        let record = records
+            .get(&configured.name)
+            .ok_or_else(|| format!("distribution \"{}\" has no placement", configured.name))?;
+        let (rule, shown) = record.rule(&configured.name, configured, &names)?;
+        distributions.push(Distribution {
+            name: configured.name.clone(),
+            types: configured.types.clone(),
+            rule: Arc::new(rule),
+            shown: shown.into(),
+        });
+    }
+    Ok(Recorded { cluster, epoch, distributions })
+}
+
+/// The records as they stand, and the highest epoch among them.
+pub async fn records(shards: &mut Shards) -> Result<(Records, u64), Problem> {
+    let db = shards.db.clone();
+    let catalog = db.config.catalog;
     let database = literal(&db.name);
     let unreadable = |table: &str| format!("a row of pgherd.{table} cannot be read");
     let mut records: HashMap<String, Record> = HashMap::new();
@@ -229,24 +351,27 @@ pub async fn read(shards: &mut Shards) -> Result<Recorded, Problem> {
             part.values.push(value.clone());
         }
     }
-    let names: Vec<&str> = db.config.shards.iter().map(|shard| shard.name.as_str()).collect();
-    let mut distributions = Vec::new();
-    for configured in &db.config.distributions {
-        let record = records
-            .get(&configured.name)
-            .ok_or_else(|| format!("distribution \"{}\" has no placement", configured.name))?;
-        let (rule, shown) = record.rule(&configured.name, configured, &names)?;
-        distributions.push(Distribution {
-            name: configured.name.clone(),
-            types: configured.types.clone(),
-            rule: Arc::new(rule),
-            shown: shown.into(),
-        });
+    Ok((records, epoch))
+}
+
+/// A pgherd reads the placement once: while rows are being moved it cannot begin to serve.
+///
+/// # Errors
+/// Rows are being moved.
+pub async fn at_rest(shards: &mut Shards) -> Result<(), Problem> {
+    let db = shards.db.clone();
+    let sql = format!(
+        "SELECT state FROM pgherd.rebalances WHERE database = {0} AND state IN ('running', 'paused', 'cancelling')
+         UNION ALL SELECT 'held' FROM pgherd.holds WHERE database = {0} LIMIT 1",
+        literal(&db.name)
+    );
+    match shards.rows(db.config.catalog, &sql).await?.is_empty() {
+        true => Ok(()),
+        false => Err("rows are being moved: see pgherd rebalance status".into()),
     }
-    Ok(Recorded { cluster, epoch, distributions })
 }
 
 /// Prepares a shard that was away at the start.
 pub async fn prepare_shard(shards: &mut Shards, shard: usize) -> Result<(), Problem> {
-    shards.rows(shard, &with_lock(DECISIONS)).await.map(drop)
+    shards.rows(shard, &with_lock(&format!("{DECISIONS}{FENCES}"))).await.map(drop)
 }

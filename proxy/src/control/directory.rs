@@ -153,6 +153,7 @@ pub async fn place(
             NewKeys::Least => {
                 let all: Vec<String> = (0..)
                     .zip(&db.config.shards)
+                    .filter(|(_, shard)| shard.weight > 0)
                     .map(|(at, shard)| format!("({at}, {}, {})", literal(&shard.name), shard.weight))
                     .collect();
                 Some(format!(

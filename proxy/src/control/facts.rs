@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pgherd_router::topology::{
-    Behind, ColumnFacts, Event, Facts, Placement, Table, TableFacts, TriggerFacts,
+    Behind, ColumnFacts, Event, Facts, Identity, Placement, Table, TableFacts, TriggerFacts, ViewFacts,
 };
 
 use super::Problem;
@@ -18,6 +18,11 @@ pub const FIRST: usize = 0;
 /// Answers statements from the first shard's catalogs: by a control connection, or inside a client's transaction.
 pub trait Catalogs {
     fn rows(&mut self, sql: &str) -> impl Future<Output = Result<Rows, Problem>>;
+
+    /// Transactions of its own may be begun there.
+    fn is_own(&self) -> bool {
+        false
+    }
 }
 
 /// As text; `None`: NULL.
@@ -67,7 +72,13 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
                 COALESCE(NOT l.collisdeterministic, false),
                 COALESCE(l.collnamespace = 'pg_catalog'::pg_catalog.regnamespace AND l.collname IN ('C', 'POSIX')
                          OR l.collname = 'default' AND own.datcollate IN ('C', 'POSIX')
-                            AND COALESCE(pg_catalog.to_jsonb(own) ->> 'datlocprovider', 'c') = 'c', false)
+                            AND COALESCE(pg_catalog.to_jsonb(own) ->> 'datlocprovider', 'c') = 'c', false),
+                a.attidentity, drawn.name,
+                CASE WHEN a.attgenerated = '' AND a.atttypmod = -1 AND t.typtype = 'b'
+                       AND t.oid IN (16, 20, 21, 23, 25, 1043, 1082, 1114, 1184, 1700, 2950, 3802)
+                       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d3
+                                       WHERE d3.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d3.objid = d.oid AND d3.refobjid <> a.attrelid)
+                     THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END
          FROM found f JOIN pg_catalog.pg_attribute a ON a.attrelid = f.oid AND a.attnum > 0 AND NOT a.attisdropped
          JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
          JOIN pg_catalog.pg_database own ON own.datname = pg_catalog.current_database()
@@ -76,6 +87,19 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
          LEFT JOIN LATERAL (SELECT bool_or(p.proname = 'nextval') AS sequence, bool_or(p.provolatile <> 'i' AND p.proname <> 'nextval') AS volatile
                             FROM regexp_matches(d.adbin::text, ':(?:funcid|opfuncid) (\\d+)', 'g') AS m (id)
                             JOIN pg_catalog.pg_proc p ON p.oid = m.id[1]::oid) used ON true
+         LEFT JOIN LATERAL (SELECT pg_catalog.quote_ident(sn.nspname) || '.' || pg_catalog.quote_ident(s.relname) AS name
+                            FROM pg_catalog.pg_class s JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
+                            WHERE s.relkind = 'S' AND CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END IN (20, 21, 23, 1700)
+                              AND s.oid IN (
+                                  SELECT d1.objid FROM pg_catalog.pg_depend d1
+                                  WHERE a.attidentity <> '' AND d1.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d1.refobjid = a.attrelid
+                                    AND d1.refobjsubid = a.attnum AND d1.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d1.deptype = 'i'
+                                  UNION ALL
+                                  SELECT d2.refobjid FROM pg_catalog.pg_depend d2
+                                  WHERE a.attidentity = '' AND d2.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d2.objid = d.oid
+                                    AND d2.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                                    AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ '^nextval\\(''([^'']|'''')*''::regclass\\)$')
+                            LIMIT 1) drawn ON true
          ORDER BY f.i, a.attnum"
     );
     for row in catalogs.rows(&columns).await? {
@@ -96,7 +120,14 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
             type_modifier: modifier.parse()?,
             not_null: flag(0),
             from_sequence: flag(1),
+            sequence: flags.get(7).cloned().flatten(),
+            identity: match flags.get(6).and_then(|identity| identity.as_deref()) {
+                Some("a") => Identity::Always,
+                Some("d") => Identity::ByDefault,
+                _ => Identity::No,
+            },
             default_not_immutable: flag(2),
+            default: flags.get(8).cloned().flatten(),
             generated: flag(3),
             nondeterministic_collation: flag(4),
             c_collation: flag(5),
@@ -108,7 +139,7 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
          SELECT DISTINCT c.relname, '' FROM found f JOIN pg_catalog.pg_class own ON own.oid = f.oid
          JOIN pg_catalog.pg_class c ON c.relname = own.relname AND c.oid <> own.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_'"
+         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd') AND n.nspname !~ '^pg_'"
     );
     for (name, _) in pairs(catalogs.rows(&elsewhere).await?)? {
         facts.elsewhere.insert(name);
@@ -129,7 +160,8 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
     let indexes = format!(
         "{wanted}
          SELECT c.relname, f.i FROM found f JOIN pg_catalog.pg_index x ON x.indrelid = f.oid
-         JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid"
+         JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid AND NOT pg_catalog.starts_with(c.relname::text, '{}')",
+        crate::moves::INDEX
     );
     let mut by_name = HashMap::new();
     for (name, i) in pairs(catalogs.rows(&indexes).await?)? {
@@ -151,6 +183,10 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
     );
     for (name, _) in pairs(catalogs.rows(&derived).await?)? {
         facts.derived_relations.insert(name);
+    }
+
+    if catalogs.is_own() {
+        views(&wanted, &mut facts, catalogs).await?;
     }
 
     // A parent has its children's rows, on every shard; a child is a part of its parent.
@@ -175,7 +211,7 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
                 a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
          FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
          JOIN pg_catalog.pg_language l ON l.oid = p.prolang LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid
-         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+         WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd')
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                            WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')";
     facts.user_functions = opaque(pairs(catalogs.rows(functions).await?)?);
@@ -188,6 +224,50 @@ pub async fn load(db: &Database, catalogs: &mut impl Catalogs) -> Result<Facts, 
         }
     }
     Ok(facts)
+}
+
+/// The queries of views. A name is printed in full only where the search path does not have it.
+async fn views(wanted: &str, facts: &mut Facts, catalogs: &mut impl Catalogs) -> Result<(), Problem> {
+    if facts.derived_relations.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "BEGIN READ ONLY; SET LOCAL search_path = '';
+         WITH RECURSIVE {},
+         reads (oid) AS (
+             SELECT oid FROM found WHERE spread
+             UNION
+             SELECT r.ev_class FROM reads
+             JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = reads.oid
+                                        AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+             JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid)
+         SELECT c.relname, n.nspname, pg_catalog.pg_get_viewdef(c.oid)
+         FROM reads JOIN pg_catalog.pg_class c ON c.oid = reads.oid AND c.relkind = 'v' JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class o JOIN pg_catalog.pg_namespace m ON m.oid = o.relnamespace
+                           WHERE o.relname = c.relname AND o.oid <> c.oid AND o.relkind IN ('r', 'p', 'v', 'm', 'f')
+                             AND m.nspname NOT IN ('pg_catalog', 'information_schema') AND m.nspname !~ '^pg_')
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d
+                               ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                           JOIN pg_catalog.pg_class t ON t.oid = d.refobjid WHERE r.ev_class = c.oid AND t.relrowsecurity);
+         COMMIT",
+        wanted.trim_start_matches("WITH ")
+    );
+    let rows = match catalogs.rows(&sql).await {
+        Ok(rows) => rows,
+        Err(problem) => {
+            // Its transaction is not over.
+            let _ = catalogs.rows("ROLLBACK").await;
+            return Err(problem);
+        }
+    };
+    for row in rows {
+        let Ok([Some(name), Some(schema), Some(text)]) = <[Option<String>; 3]>::try_from(row) else {
+            return Err("a row of the servers' catalogs cannot be read".into());
+        };
+        let text = text.trim().trim_end_matches(';').to_owned();
+        facts.views.insert(name, ViewFacts { schema, text });
+    }
+    Ok(())
 }
 
 /// What PostgreSQL does for sharded and reference tables unseen. Internal triggers are those of foreign keys; PostgreSQL's own
@@ -212,10 +292,11 @@ async fn behind(wanted: &str, facts: &mut Facts, catalogs: &mut impl Catalogs) -
         "{members}
          SELECT DISTINCT m.i, t.tgname, t.tgtype, p.proname, CASE l.lanname WHEN 'plpgsql' THEN p.prosrc END,
                 COALESCE(substring(pg_catalog.pg_get_triggerdef(t.oid) FROM ' WHEN \\((.*)\\) EXECUTE (?:FUNCTION|PROCEDURE) '), '')
-         FROM members m JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+         FROM members m JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgname <> '{}'
          JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_language l ON l.oid = p.prolang
          WHERE p.pronamespace <> 'pg_catalog'::pg_catalog.regnamespace OR t.tgqual IS NOT NULL
-         ORDER BY m.i, t.tgname"
+         ORDER BY m.i, t.tgname",
+        crate::moves::TRIGGER
     );
     for row in catalogs.rows(&triggers).await? {
         let Ok([Some(i), Some(name), Some(bits), Some(function), source, Some(condition)]) =

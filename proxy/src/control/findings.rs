@@ -224,8 +224,8 @@ fn table(db: &Database, index: usize, seen: &[(&str, &Seen)], names: &[&str], fo
             for (column, seen) in &whole.columns {
                 if seen.from_sequence {
                     found.note(
-                        format!("column \"{column}\" of table {name} draws from a sequence, and each server has its own"),
-                        "Sequences are not global yet: let the application give the number, or a uuid.",
+                        format!("column \"{column}\" of table {name} draws from a sequence: for all shards it is that of {first}"),
+                        "If rows were inserted past pgherd, other servers' sequences may be further on: SELECT setval(...), through pgherd, above the largest number.",
                     );
                 }
             }
@@ -234,8 +234,8 @@ fn table(db: &Database, index: usize, seen: &[(&str, &Seen)], names: &[&str], fo
             for (column, seen) in &whole.columns {
                 if seen.from_sequence {
                     found.note(
-                        format!("column \"{column}\" of reference table {name} draws from a sequence, and each copy has its own"),
-                        "Sequences are not global yet: name the column in every INSERT.",
+                        format!("column \"{column}\" of reference table {name} draws from a sequence: for all copies it is that of {first}"),
+                        "If rows were inserted past pgherd, other servers' sequences may be further on: SELECT setval(...), through pgherd, above the largest number.",
                     );
                 }
             }
@@ -628,7 +628,7 @@ settings = { shard = "s1" }
                     table.columns.insert("id".into(), SeenColumn { from_sequence: true, ..column("bigint") });
                 },
                 &[
-                    "note: column \"id\" of table customers draws from a sequence, and each server has its own",
+                    "note: column \"id\" of table customers draws from a sequence: for all shards it is that of s0",
                 ],
             ),
         ];

@@ -104,11 +104,13 @@ async fn look(shards: &mut Shards, shard: usize) -> Result<Seen, Problem> {
          UNION ALL
          SELECT f.i, 'index', c.relname, pg_catalog.pg_get_indexdef(x.indexrelid), x.indisunique::text, {}, NULL, NULL, NULL
          FROM found f JOIN pg_catalog.pg_index x ON x.indrelid = f.oid JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
-         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = x.indexrelid AND k.conrelid = f.oid)",
+         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = x.indexrelid AND k.conrelid = f.oid)
+           AND NOT pg_catalog.starts_with(c.relname::text, '{}')",
         wanted.join(", "),
         names("k.conkey", "k.conrelid"),
         names("k.confkey", "k.confrelid"),
         names("x.indkey::int2[]", "x.indrelid"),
+        crate::moves::INDEX,
     );
     for row in shards.rows(shard, &sql).await? {
         let [Some(i), Some(kind), Some(name), Some(definition), first, second, third, fourth, fifth] =

@@ -3,13 +3,14 @@
 //!
 //! Invariant: nothing here stands in a statement's way except a schema change, which waits for fresh facts.
 
-mod catalog;
+mod adopt;
+pub(crate) mod catalog;
 mod deadlocks;
 mod directory;
 pub mod facts;
 pub mod findings;
 pub mod inspect;
-mod resolver;
+pub(crate) mod resolver;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,9 +41,64 @@ const FACTS_EVERY: Duration = Duration::from_secs(60);
 
 pub type Problem = Box<dyn std::error::Error + Send + Sync>;
 
+/// The password of the control role.
+///
+/// # Errors
+/// It cannot be found where the configuration says.
+pub(crate) fn password(db: &Database) -> Result<Option<String>, String> {
+    let secret = db.config.control.as_ref().and_then(|control| control.password.as_ref());
+    secret.map(|secret| resolve_plain(&format!("control role of \"{}\"", db.name), secret)).transpose()
+}
+
+/// A connection of the control role. `told`: what the server says unasked.
+pub(crate) async fn connect_to(
+    db: &Database,
+    password: Option<&str>,
+    shard: usize,
+    application: &str,
+    told: impl Fn(AsyncMessage) + Send + 'static,
+) -> Result<Client, Problem> {
+    let address = &db.config.shards[shard].primary;
+    let control = db.config.control.as_ref().ok_or("no control role is configured")?;
+    let mut config = tokio_postgres::Config::new();
+    config
+        .dbname(&address.dbname)
+        .user(&control.user)
+        .application_name(application)
+        // The stream is encrypted already, or must not be.
+        .ssl_mode(tokio_postgres::config::SslMode::Disable);
+    if let Some(password) = password {
+        config.password(password);
+    }
+    let target = Target {
+        host: address.host.clone(),
+        port: address.port,
+        dbname: address.dbname.clone(),
+        user: control.user.clone(),
+        secrets: Secrets::default(),
+        tls: db.connectors[shard].clone(),
+        application_name: String::new(),
+        options: String::new(),
+        others: Vec::new(),
+        balance: false,
+        startup: Vec::new(),
+        connect_query: String::new(),
+    };
+    let stream = connect::open_secured(&target, CONNECT_TIMEOUT).await?;
+    let connect = tokio::time::timeout(STATEMENT_TIMEOUT, config.connect_raw(stream, NoTls));
+    let (client, mut connection) = connect.await.map_err(|_| "no answer in time")??;
+    tokio::spawn(async move {
+        // Its errors are the client's as well, which reports them.
+        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            told(message);
+        }
+    });
+    Ok(client)
+}
+
 /// A control connection to each shard, opened when it is needed.
-struct Shards {
-    db: Arc<Database>,
+pub(crate) struct Shards {
+    pub(crate) db: Arc<Database>,
     password: Option<String>,
     clients: Vec<Option<Client>>,
     /// The directory may have new keys.
@@ -50,7 +106,7 @@ struct Shards {
 }
 
 impl Shards {
-    fn new(db: Arc<Database>, password: Option<String>) -> Self {
+    pub(crate) fn new(db: Arc<Database>, password: Option<String>) -> Self {
         let clients = db.config.shards.iter().map(|_| None).collect();
         Self { db, password, clients, told: Arc::default() }
     }
@@ -58,40 +114,14 @@ impl Shards {
     async fn client(&mut self, shard: usize) -> Result<&Client, Problem> {
         if self.clients[shard].as_ref().is_none_or(Client::is_closed) {
             self.clients[shard] = None;
-            let address = &self.db.config.shards[shard].primary;
-            let control = self.db.config.control.as_ref().ok_or("no control role is configured")?;
-            let mut config = tokio_postgres::Config::new();
-            config
-                .dbname(&address.dbname)
-                .user(&control.user)
-                .application_name("pgherd control")
-                // The stream is encrypted already, or must not be.
-                .ssl_mode(tokio_postgres::config::SslMode::Disable);
-            if let Some(password) = &self.password {
-                config.password(password);
-            }
-            let target = Target {
-                host: address.host.clone(),
-                port: address.port,
-                dbname: address.dbname.clone(),
-                user: control.user.clone(),
-                secrets: Secrets::default(),
-                tls: self.db.connectors[shard].clone(),
-                application_name: String::new(),
-                options: String::new(),
-            };
-            let stream = connect::open_secured(&target, CONNECT_TIMEOUT).await?;
-            let connect = tokio::time::timeout(STATEMENT_TIMEOUT, config.connect_raw(stream, NoTls));
-            let (client, mut connection) = connect.await.map_err(|_| "no answer in time")??;
             let told = Arc::clone(&self.told);
-            tokio::spawn(async move {
-                // Its errors are the client's as well, which reports them.
-                while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            let client =
+                connect_to(&self.db, self.password.as_deref(), shard, "pgherd control", move |message| {
                     if let AsyncMessage::Notification(_) = message {
                         told.notify_one();
                     }
-                }
-            });
+                })
+                .await?;
             if shard == self.db.config.catalog && directory::is_used(&self.db.config) {
                 let listen = tokio::time::timeout(STATEMENT_TIMEOUT, client.batch_execute(directory::LISTEN));
                 listen.await.map_err(|_| "no answer in time")??;
@@ -104,9 +134,22 @@ impl Shards {
     }
 
     /// Runs statements that return text rows; a connection that does not answer is given up.
-    async fn rows(&mut self, shard: usize, sql: &str) -> Result<Vec<Vec<Option<String>>>, Problem> {
+    pub(crate) async fn rows(
+        &mut self,
+        shard: usize,
+        sql: &str,
+    ) -> Result<Vec<Vec<Option<String>>>, Problem> {
+        self.rows_within(shard, sql, STATEMENT_TIMEOUT).await
+    }
+
+    async fn rows_within(
+        &mut self,
+        shard: usize,
+        sql: &str,
+        limit: Duration,
+    ) -> Result<Vec<Vec<Option<String>>>, Problem> {
         let client = self.client(shard).await?;
-        let run = tokio::time::timeout(STATEMENT_TIMEOUT, client.simple_query(sql)).await;
+        let run = tokio::time::timeout(limit, client.simple_query(sql)).await;
         let messages = match run {
             Ok(Ok(messages)) => messages,
             Ok(Err(e)) => return Err(e.into()),
@@ -128,6 +171,10 @@ impl Shards {
 impl facts::Catalogs for Shards {
     async fn rows(&mut self, sql: &str) -> Result<facts::Rows, Problem> {
         Shards::rows(self, facts::FIRST, sql).await
+    }
+
+    fn is_own(&self) -> bool {
+        true
     }
 }
 
@@ -245,6 +292,7 @@ pub async fn run(db: Arc<Database>, mut requests: mpsc::UnboundedReceiver<Reques
 async fn start(shards: &mut Shards) -> Result<(), Problem> {
     let db = shards.db.clone();
     let placement = catalog::bootstrap(shards).await?;
+    catalog::at_rest(shards).await?;
     let facts = facts::load(&db, shards).await?;
     facts::warn(&db, &Default::default(), &facts);
     put_in_force(&db, placement, facts);
@@ -290,7 +338,7 @@ pub fn next_version() -> u64 {
 }
 
 /// An error with its causes, in one line. tokio-postgres says "db error" and keeps the reason below.
-fn describe(e: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
+pub(crate) fn describe(e: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
     let mut text = e.to_string();
     let mut source = e.source();
     while let Some(cause) = source {
@@ -302,6 +350,6 @@ fn describe(e: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
 }
 
 /// The SQLSTATE of an error, if a server said it.
-fn sqlstate(e: &Problem) -> Option<String> {
+pub(crate) fn sqlstate(e: &Problem) -> Option<String> {
     e.downcast_ref::<tokio_postgres::Error>()?.code().map(|c| c.code().to_owned())
 }

@@ -531,7 +531,11 @@ impl Client {
     pub fn note_parameter(&mut self, body: &[u8], later: bool) -> bool {
         let mut fields = frame::Fields::new(body);
         let (Ok(name), Ok(value)) = (fields.cstr(), fields.cstr()) else { return false };
-        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        self.note(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value), later)
+    }
+
+    /// What [`Self::note_parameter`] does.
+    pub fn note(&mut self, name: &str, value: &str, later: bool) -> bool {
         let known = self.told.iter().position(|(n, _)| **n == *name);
         if known.is_some_and(|i| *self.told[i].1 == *value) {
             return false;
@@ -539,7 +543,7 @@ impl Client {
         let before = known.map(|i| self.told[i].1.clone());
         match known {
             Some(i) => Arc::make_mut(&mut self.told)[i].1 = value.into(),
-            None => Arc::make_mut(&mut self.told).push((name.as_ref().into(), value.into())),
+            None => Arc::make_mut(&mut self.told).push((name.into(), value.into())),
         }
         if !later || self.hushed {
             // What it was kept for is said by this one.

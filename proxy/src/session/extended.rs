@@ -489,6 +489,8 @@ impl Session {
                         return shard;
                     }
                 }
+                // It may name a sequence.
+                Ok(Plan::Draw(_)) => return ShardId(0),
                 Ok(_) => {}
                 // Without its values nobody knows where it runs; but not every shard knows its tables.
                 Err(_) => return statement.template.home(),

@@ -76,6 +76,7 @@ impl Session {
             Plan::CopyFrom(copy) => copy.shards.clone(),
             Plan::CopyTo { shards, .. } => shards.clone(),
             Plan::Gather(gather) => return Box::pin(self.gather(text, template, gather, via)).await,
+            Plan::Draw(draw) => return Box::pin(self.draw(text, draw, via)).await,
         };
         let copy_in = matches!(plan, Plan::CopyFrom(_));
         let write = !template.read_only && !matches!(plan, Plan::CopyTo { .. });
@@ -127,7 +128,7 @@ impl Session {
                         }
                         self.run_jobs(jobs, &each, &via, false).await?
                     }
-                    Plan::Any | Plan::One(_) | Plan::Gather(_) => {
+                    Plan::Any | Plan::One(_) | Plan::Gather(_) | Plan::Draw(_) => {
                         Err(Report::error("XX000", "a plan of one shard was fanned out"))
                     }
                 }

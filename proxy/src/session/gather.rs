@@ -16,7 +16,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use pgherd_router::ShardId;
-use pgherd_router::plan::{Explain, Gather, Pull, Template};
+use pgherd_router::plan::{Answer, Explain, GATHER_TABLES, Gather, Kind, Pull, Template};
 use pgherd_wire::message::{self, Report};
 
 use super::fan::{Via, format_of};
@@ -72,6 +72,16 @@ impl Session {
         via: Via<'_>,
     ) -> Result<Result<String, Report>, End> {
         let simple = matches!(via, Via::Simple);
+        let mut declared = None;
+        if let Kind::Declare { name, hold } = &template.kind {
+            // A query string of several statements is a block, too; a batch is none.
+            let inside = self.block.as_ref().is_some_and(|block| block.explicit || simple);
+            if !inside && !hold {
+                let report = Report::error("25P01", "DECLARE CURSOR can only be used in transaction blocks");
+                return Ok(self.fan_failed(false, report).await);
+            }
+            declared = self.cursors.get(name).copied();
+        }
         if let Some(block) = &self.block
             && !block.of_one_statement
             && block.read_only(&self.settings)
@@ -86,7 +96,11 @@ impl Session {
                 false => Block::new(false, Default::default(), self.settings.clone()),
             });
         }
-        let scratch = gather.scratch.unwrap_or_else(|| self.scratch_shard(gather, own_block));
+        // Where a cursor of that name is, PostgreSQL itself says so.
+        let scratch = gather.scratch.or(declared).unwrap_or_else(|| self.scratch_shard(gather, own_block));
+        if declared.is_some_and(|shard| shard != scratch) {
+            return Ok(self.fan_failed(own_block, declared_elsewhere()).await);
+        }
         let mut shards: Vec<ShardId> =
             gather.pulls.iter().flat_map(|pull| pull.shards.iter().copied()).chain([scratch]).collect();
         shards.sort_unstable();
@@ -115,6 +129,9 @@ impl Session {
         self.purge_broken();
         if let Err(report) = outcome {
             return Ok(self.fan_failed(own_block, report).await);
+        }
+        if let Kind::Declare { name, .. } = &template.kind {
+            self.cursors.insert(name.clone(), scratch);
         }
         for notice in &template.notices {
             let report = Report::warning("01000", notice.as_str());
@@ -166,15 +183,26 @@ impl Session {
             types.extend_from_slice(&prepared.types);
         }
 
+        // A cursor's tables stay: others of its transaction have names of their own.
+        let stays = gather.answer == Answer::Cursor;
+        let tables = if stays {
+            self.pieces += 1;
+            format!("pgherd_{}_g", self.pieces)
+        } else {
+            GATHER_TABLES.to_owned()
+        };
+
         // 1. PostgreSQL reads the statement as it is; then the tables are made.
         self.begin_unit(at);
         let link = &mut self.links[at];
         message::parse(&mut link.out, b"", text.as_bytes(), &bound.types);
         message::describe(&mut link.out, b'S', b"");
-        for pull in &gather.pulls {
+        for (number, pull) in gather.pulls.iter().enumerate() {
             let sql = format!(
-                "CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA",
-                pull.name, pull.columns, pull.table
+                "CREATE TEMPORARY TABLE {tables}{} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA",
+                number + 1,
+                pull.columns,
+                pull.table
             );
             run(&mut link.out, &sql, &[], &[], &[], 0);
         }
@@ -193,7 +221,8 @@ impl Session {
 
         // 2. The rows that are on the scratch server already.
         let pulls: &[Pull] = if gather.explain == Explain::Plan { &[] } else { &gather.pulls };
-        let here: Vec<&Pull> = pulls.iter().filter(|pull| pull.shards.contains(&scratch)).collect();
+        let here: Vec<(usize, &Pull)> =
+            pulls.iter().enumerate().filter(|(_, pull)| pull.shards.contains(&scratch)).collect();
         let mut rows = 0;
         let mut bytes = 0;
         // In READ COMMITTED each statement here would have a snapshot of its own.
@@ -207,16 +236,17 @@ impl Session {
         if let Some(attempt) = portals {
             for (n, pull) in pulls.iter().enumerate().filter(|(_, pull)| pull.shards.contains(&scratch)) {
                 let portal = portal_name(attempt, n);
-                if let Err(report) = self.pull_here(pull, &portal, at, &mut rows, &mut bytes).await? {
+                let into = (at, Gather::table(&tables, n));
+                if let Err(report) = self.pull_here(pull, &portal, into, &mut rows, &mut bytes).await? {
                     return Ok(Err(report));
                 }
             }
         } else if !here.is_empty() {
             self.begin_unit(at);
-            for pull in here {
+            for (number, pull) in here {
                 let sql = format!(
-                    "INSERT INTO pg_temp.{} ({}) {} LIMIT {}",
-                    pull.name,
+                    "INSERT INTO {} ({}) {} LIMIT {}",
+                    Gather::table(&tables, number),
                     pull.columns,
                     pull.select(),
                     limits.rows_max.saturating_add(1)
@@ -268,22 +298,29 @@ impl Session {
             }
             let portal = portals.map(|attempt| portal_name(attempt, n));
             let from = (&sources[..], portal.as_deref());
-            if let Err(report) = self.pull(pull, &bound, at, from, &mut rows, &mut bytes).await? {
+            let into = (at, Gather::table(&tables, n));
+            if let Err(report) = self.pull(pull, &bound, into, from, &mut rows, &mut bytes).await? {
                 return Ok(Err(report));
             }
         }
 
         // 4. What the statement may depend on besides the rows.
-        let keys: Vec<String> = gather
+        let mut before: Vec<String> = gather
             .pulls
             .iter()
-            .filter_map(|pull| {
+            .enumerate()
+            .filter_map(|(number, pull)| {
                 let key = pull.primary_key.as_ref()?;
-                Some(format!("ALTER TABLE pg_temp.{} ADD PRIMARY KEY ({key})", pull.name))
+                Some(format!("ALTER TABLE {} ADD PRIMARY KEY ({key})", Gather::table(&tables, number)))
             })
             .collect();
-        if !keys.is_empty() {
-            self.links[at].send_unit(&keys.join(";"), Unit::Quiet);
+        if !pulls.is_empty() {
+            // Without statistics a table of ten rows is planned as one of thousands, which costs more than the rows (JIT above all).
+            let names: Vec<String> = (0..pulls.len()).map(|number| Gather::table(&tables, number)).collect();
+            before.push(format!("ANALYZE {}", names.join(", ")));
+        }
+        if !before.is_empty() {
+            self.links[at].send_unit(&before.join(";"), Unit::Quiet);
             self.run_units_watched(&[at]).await?;
             if let Err(report) = self.unit_result(at) {
                 return Ok(Err(report));
@@ -292,7 +329,7 @@ impl Session {
 
         // 5. The statement itself. Its columns are described as the real tables' are.
         let describe = match via {
-            Via::Simple => true,
+            Via::Simple => gather.answer == Answer::Rows,
             Via::Extended { describe, .. } => *describe,
         };
         if describe {
@@ -313,12 +350,17 @@ impl Session {
                 self.client.say(|o| message::data_row(o, &[Some(line.into_bytes())]));
             }
         }
+        let sql = gather.sql(&tables);
         match via {
-            Via::Simple => self.links[at].send_unit(&gather.sql, Unit::Rows { describe: false }),
+            _ if gather.answer == Answer::Copy => {
+                // It has no parameters.
+                self.links[at].send_unit(&sql, Unit::CopyOut { first: true, header: false, binary: false });
+            }
+            Via::Simple => self.links[at].send_unit(&sql, Unit::Rows { describe: false }),
             Via::Extended { prepared, tail, .. } => {
                 self.begin_unit(at);
                 let link = &mut self.links[at];
-                message::parse(&mut link.out, b"", gather.sql.as_bytes(), &prepared.types);
+                message::parse(&mut link.out, b"", sql.as_bytes(), &prepared.types);
                 message::frame(&mut link.out, b'B', |o| {
                     o.extend_from_slice(b"\0\0");
                     o.extend_from_slice(tail);
@@ -333,10 +375,14 @@ impl Session {
             Err(report) => return Ok(Err(report)),
         };
 
+        if gather.answer == Answer::Copy {
+            self.client.push(message::COPY_DONE);
+        }
+
         // 6. In a transaction that goes on, nothing is left of it.
-        if !ends {
+        if !ends && !stays {
             let names: Vec<String> =
-                gather.pulls.iter().map(|pull| format!("pg_temp.{}", pull.name)).collect();
+                (0..gather.pulls.len()).map(|number| Gather::table(&tables, number)).collect();
             self.links[at].send_unit(&format!("DROP TABLE {}", names.join(", ")), Unit::Quiet);
             self.run_units(&[at]).await;
             if let Err(report) = self.unit_result(at) {
@@ -349,9 +395,10 @@ impl Session {
     /// What stands before the plan of the server that finishes the work.
     fn explained(&self, gather: &Gather, scratch: ShardId) -> Vec<String> {
         let mut lines = vec![format!("pgherd gathers on shard {}", self.db.shard_name(scratch))];
-        for pull in &gather.pulls {
+        for (number, pull) in gather.pulls.iter().enumerate() {
             let shards: Vec<&str> = pull.shards.iter().map(|shard| self.db.shard_name(*shard)).collect();
-            lines.push(format!("  {} from {}: {}", pull.name, shards.join(", "), pull.select()));
+            let table = format!("{GATHER_TABLES}{}", number + 1);
+            lines.push(format!("  {table} from {}: {}", shards.join(", "), pull.select()));
         }
         lines
     }
@@ -430,7 +477,7 @@ impl Session {
         &mut self,
         pull: &Pull,
         portal: &str,
-        at: usize,
+        (at, into): (usize, String),
         rows: &mut u64,
         bytes: &mut u64,
     ) -> Result<Result<(), Report>, End> {
@@ -455,7 +502,7 @@ impl Session {
                 return Ok(Err(too_many_bytes(limits.bytes_max)));
             }
             if !pulled.is_empty() {
-                self.begin_copy(pull, at);
+                self.begin_copy(pull, at, &into);
                 let link = &mut self.links[at];
                 message::copy_data(&mut link.out, &pulled);
                 if pull.binary {
@@ -473,9 +520,9 @@ impl Session {
         }
     }
 
-    fn begin_copy(&mut self, pull: &Pull, at: usize) {
+    fn begin_copy(&mut self, pull: &Pull, at: usize, into: &str) {
         let format = if pull.binary { "binary" } else { "text" };
-        let copy = format!("COPY pg_temp.{} ({}) FROM STDIN (FORMAT {format})", pull.name, pull.columns);
+        let copy = format!("COPY {into} ({}) FROM STDIN (FORMAT {format})", pull.columns);
         self.links[at].send_unit(&copy, Unit::Quiet);
         if pull.binary {
             // Behind the Query that begins the COPY: if that fails, the server ignores it.
@@ -488,12 +535,12 @@ impl Session {
         &mut self,
         pull: &Pull,
         bound: &Bound<'_>,
-        at: usize,
+        (at, into): (usize, String),
         (sources, portal): (&[usize], Option<&str>),
         rows: &mut u64,
         bytes: &mut u64,
     ) -> Result<Result<(), Report>, End> {
-        self.begin_copy(pull, at);
+        self.begin_copy(pull, at, &into);
         let (types, formats, values) = bound.of(pull, false);
         for &i in sources {
             self.begin_unit(i);
@@ -607,13 +654,13 @@ impl Session {
         Ok(Err(report.unwrap_or_else(|| Report::error("XX000", "a gather ended without a reason"))))
     }
 
-    fn begin_unit(&mut self, index: usize) {
+    pub(super) fn begin_unit(&mut self, index: usize) {
         let link = &mut self.links[index];
         link.captured.begin();
         link.server.state.unnamed = None;
     }
 
-    fn end_unit(&mut self, index: usize, unit: Unit) {
+    pub(super) fn end_unit(&mut self, index: usize, unit: Unit) {
         let link = &mut self.links[index];
         link.out.extend_from_slice(message::SYNC);
         link.expects.push_back(Expect::Unit(unit));
@@ -640,7 +687,14 @@ fn portal_name(attempt: u64, pull: usize) -> String {
 }
 
 /// One statement of a unit, up to and with Execute.
-fn run(out: &mut Vec<u8>, sql: &str, types: &[u32], formats: &[u16], values: &[Option<&[u8]>], results: u16) {
+pub(super) fn run(
+    out: &mut Vec<u8>,
+    sql: &str,
+    types: &[u32],
+    formats: &[u16],
+    values: &[Option<&[u8]>],
+    results: u16,
+) {
     message::parse(out, b"", sql.as_bytes(), types);
     message::bind(out, b"", b"", formats, values, &[results]);
     message::execute(out, b"", 0);
@@ -699,6 +753,12 @@ fn too_many_bytes(max: u64) -> Report {
             "It would be pulled to one server, which finishes the statement; gather.bytes_max is {max} bytes."
         ))
         .hint("Restrict the statement by conditions on its tables, or raise gather.bytes_max in pgherd's configuration.")
+}
+
+fn declared_elsewhere() -> Report {
+    Report::error("0A000", "cannot declare the cursor over several shards")
+        .detail("A cursor of that name was declared on another shard in this transaction.")
+        .hint("Give it another name.")
 }
 
 fn in_read_only() -> Report {

@@ -88,6 +88,13 @@ impl Session {
                 .hint("Set client_encoding to UTF8.");
             return Ok(Err(report));
         }
+        if matches!(change, Change::Listen(_))
+            && self.db.config.shards.iter().any(|shard| !shard.primary.others.is_empty())
+        {
+            let report = Report::error("0A000", "cannot listen in a database that has several hosts")
+                .detail("Its connections are to any of them, and one of them would be listened to.");
+            return Ok(Err(report));
+        }
         if self.block.is_none() && self.links.iter().any(|link| link.unsynced) {
             // In a pipeline it belongs to the transaction of what ran before it there.
             match self.batch_to_block().await {

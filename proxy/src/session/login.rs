@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use pgherd_pool::Parameters;
 use pgherd_router::ShardId;
 use pgherd_wire::message::Report;
 
 use super::link::Unit;
-use super::settings::Value;
+use super::settings::{Settings, Value};
 use super::{LinkError, Session};
 use crate::cancel::CancelKey;
 use crate::database::Accepted;
@@ -27,34 +28,54 @@ fn plain(name: &str, value: Option<&Value>) -> bool {
     }
 }
 
+/// What PostgreSQL says of a name that it cuts (scansup.c, truncate_identifier), to a client that did not say what it wants to
+/// hear.
+fn notice(startup: &Settings) -> Option<Report> {
+    let name = startup.get("application_name")?.text();
+    if name.len() < NAME_BYTES || startup.get("client_min_messages").is_some() {
+        return None;
+    }
+    let kept = (0..NAME_BYTES).rev().find_map(|end| name.get(..end)).unwrap_or_default();
+    let why = format!("identifier \"{name}\" will be truncated to \"{kept}\"");
+    let mut report = Report::warning("42622", why);
+    report.severity = "NOTICE".into();
+    Some(report)
+}
+
 impl Session {
     /// Checks the settings of the startup packet as PostgreSQL would: a bad one ends the login. What a server reports for them
-    /// becomes what the client is told.
-    pub async fn accept_settings(&mut self) -> Result<(), Report> {
+    /// becomes what the client is told: the beginning of its welcome is returned.
+    pub async fn accept_settings(&mut self) -> Result<Arc<[u8]>, Report> {
         let startup = self.startup.clone();
-        let key = format!("{startup:?}");
+        let key = startup.key();
         if let Some(accepted) = self.pools.accepted(&key) {
             // The very same for all clients that say the same: most of what an idle client would keep for itself.
             self.client.set_told(accepted.told);
             self.card.settings.replace(accepted.settings.clone());
             self.startup = accepted.settings.clone();
             self.settings = accepted.settings;
-            return Ok(());
+            return Ok(accepted.welcome);
         }
         if startup.names().all(|name| plain(name, startup.get(name))) {
             if let Some(Value::Raw(name)) = startup.get("application_name") {
                 self.client.retell("application_name", name);
             }
-            self.pools.accept(key, Accepted { settings: startup, told: self.client.told().clone() });
-            return Ok(());
+            return Ok(self.accepted(key, startup));
         }
         // ParameterStatus messages come for the client; it gets them with its welcome, all in one.
         self.client.hushed = true;
         let result = self.try_settings().await;
         self.client.hushed = false;
         result?;
-        self.pools.accept(key, Accepted { settings: startup, told: self.client.told().clone() });
-        Ok(())
+        Ok(self.accepted(key, startup))
+    }
+
+    /// Remembers what a server has accepted, for all who say the same.
+    fn accepted(&self, key: Vec<u8>, settings: Arc<Settings>) -> Arc<[u8]> {
+        let told = self.client.told().clone();
+        let welcome: Arc<[u8]> = handshake::welcome(notice(&settings).as_ref(), &told).into();
+        self.pools.accept(key, Accepted { settings, told, welcome: welcome.clone() });
+        welcome
     }
 
     async fn try_settings(&mut self) -> Result<(), Report> {
@@ -75,11 +96,35 @@ impl Session {
         result.map(drop)
     }
 
-    pub async fn welcome(&mut self, key: CancelKey) {
-        let told = self.client.told().clone();
+    pub async fn welcome(&mut self, welcome: &[u8], key: CancelKey) {
         self.pools.stats.of(self.worker.id).logins.add(1);
-        self.client.say(|out| handshake::welcome(out, &told, key));
+        self.client.say(|out| {
+            out.extend_from_slice(welcome);
+            handshake::welcomed(out, key);
+        });
         self.flush_client().await;
+    }
+
+    /// A connection is used for the first time: what it says of its server is what new clients are told from now on, and this
+    /// one. (A default may have been changed since, or the server be another version.)
+    #[cold]
+    pub(super) fn note_fresh(&mut self, parameters: &Parameters) {
+        // Of several servers each may have its own.
+        if self.db.sharded {
+            return;
+        }
+        self.pools.retell(parameters);
+        // With another role a server reports others of these.
+        let another = |name: &str| self.settings.get(name).is_some();
+        let as_another = another("role") || another("session_authorization");
+        for (name, value) in parameters.iter() {
+            let lower = name.to_ascii_lowercase();
+            let of_role = matches!(lower.as_str(), "is_superuser" | "session_authorization");
+            // What the client has set is put on each server.
+            if !(another(&lower) || (as_another && of_role)) {
+                self.client.note(name, value, true);
+            }
+        }
     }
 
     pub async fn last_words(&mut self, bytes: &[u8]) {

@@ -17,6 +17,7 @@
 pub mod client;
 mod copy;
 mod directory;
+mod draw;
 mod extended;
 mod fan;
 mod gather;
@@ -1039,11 +1040,14 @@ impl Session {
             link.server.state.schema_version = schema_version;
             link.server.state.unnamed = None;
         }
-        let state = &mut link.server.state;
-        if !state.used {
-            state.used = true;
-            state.settings = Some(self.worker.no_settings.clone());
+        if !link.server.state.used {
+            link.server.state.used = true;
+            link.server.state.settings = Some(self.worker.no_settings.clone());
+            let parameters = link.server.parameters.clone();
+            self.note_fresh(&parameters);
         }
+        let link = &mut self.links[index];
+        let state = &mut link.server.state;
         if !state.has(&self.settings) {
             let from = state.settings.take();
             let sql = self.settings.sql_from(from.as_deref());

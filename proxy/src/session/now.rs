@@ -495,8 +495,9 @@ impl Session {
         if !server.state.used {
             server.state.used = true;
             server.state.settings = Some(self.worker.no_settings.clone());
+            self.note_fresh(&server.parameters);
         }
-        if server.state.schema_version != self.db.schema_version() || !server.state.has(settings) {
+        if server.state.schema_version != self.db.schema_version() || !server.state.has(&self.settings) {
             // Kept: the long way needs it at once, and whoever waited for it waits no second time.
             self.granted = Some(Granted { shard, outcome: Ok(server) });
             return None;

@@ -10,6 +10,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use pgherd_router::ShardId;
 use pgherd_router::plan::{Combine, Each, Kind, Merge, Plan, Statement, Template};
 use pgherd_wire::message::{self, Report};
 
@@ -46,7 +47,7 @@ impl Care {
 /// How PostgreSQL reads its rows: as of Bind (PORTAL_ONE_SELECT), not of Execute.
 pub(super) fn reads_at_bind(text: &str, template: &Template, plan: &Plan) -> bool {
     matches!(plan, Plan::Each(_) | Plan::Merge(_) | Plan::Gather(_))
-        && !matches!(template.kind, Kind::SetConfig(_))
+        && matches!(template.kind, Kind::Other)
         && (template.read_only || first_word_is(text, "select"))
 }
 
@@ -121,6 +122,7 @@ impl Session {
                 Plan::Merge(merge) => merge.shards[0],
                 Plan::Explain(explain) => explain.shards[0],
                 Plan::Gather(gather) => gather.scratch.unwrap_or_else(|| self.any_shard()),
+                Plan::Draw(_) => ShardId(0),
                 _ => self.any_shard(),
             };
             let index = match self.link_for(shard).await {

@@ -290,7 +290,9 @@ impl Session {
                 return Some(super::listen::no_channels());
             }
             Some(SessionEffect::SequenceValue) => {
-                let own = self.pinned.is_some() || self.block.is_some() && self.links.iter().any(|l| l.wrote);
+                let first = |link: &super::Link| link.shard == ShardId(0) && link.wrote;
+                let drew = |block: &Block| block.drew || self.links.iter().any(first);
+                let own = self.pinned.is_some() || self.block.as_ref().is_some_and(drew);
                 if !own {
                     // The server's last nextval may have been another client's.
                     return Some(

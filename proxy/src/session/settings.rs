@@ -85,6 +85,25 @@ impl Settings {
         reading
     }
 
+    /// Tells settings apart, as startup packets give them.
+    pub fn key(&self) -> Vec<u8> {
+        let mut key = Vec::new();
+        for (name, value) in &self.values {
+            let kind = match value {
+                Value::Sql(_) => 1,
+                Value::Raw(_) => 2,
+                Value::Reset => 3,
+            };
+            key.push(kind);
+            // Neither holds a NUL: they were strings of C.
+            key.extend_from_slice(name.as_bytes());
+            key.push(0);
+            key.extend_from_slice(value.text().as_bytes());
+            key.push(0);
+        }
+        key
+    }
+
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

@@ -61,6 +61,8 @@ pub struct Block {
     pub joining: bool,
     /// Temporary tables were used there: that shard cannot prepare, so it has to decide.
     pub scratch: Option<pgherd_router::ShardId>,
+    /// pgherd has drawn from sequences of the first shard in it: what `currval` says there is the client's.
+    pub drew: bool,
     /// Every participant has its snapshot, all of one moment, and keeps it: no shard has to join any more.
     pub snapshot: bool,
     /// Savepoints so far, those included that are gone: a portal made behind one goes with it.
@@ -103,6 +105,7 @@ impl Block {
             late: false,
             joining: false,
             scratch: None,
+            drew: false,
             snapshot: false,
             marks: 0,
         }

@@ -5,15 +5,18 @@
 
 use super::Made;
 use super::copying;
+use super::draw::{self, DrawRoute};
 use super::names::{self, FIRST};
 use super::reader::Reader;
 use super::refuse::{ddl, not_proven, syntax, unknown_shard, user_code, user_function};
 use super::route::Route;
 use super::schema;
 use super::shape::{Shape, shape};
+use super::views;
 use crate::lexer::{Token, TokenKind, string_value};
 use crate::plan::{
-    Begin, ConfigText, Explain, Isolation, Kind, Literal, LiteralKind, SessionEffect, SetStatement, Template,
+    Answer, Begin, ConfigText, Explain, Isolation, Kind, Literal, LiteralKind, SessionEffect, SetStatement,
+    Template,
 };
 use crate::refusal::Refusal;
 use crate::topology::{ShardId, Topology};
@@ -905,9 +908,12 @@ fn declare(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>) -> Opt
     }
     if !is_plain(topology) {
         draft.route = match inner(topology, tokens, reader.rest()) {
-            Ok(shape) => {
-                Route::Alone { inner: Box::new(shape.route), what: "a cursor", explain: Explain::No }
-            }
+            Ok(shape) => Route::Answered {
+                inner: Box::new(shape.route),
+                what: "a cursor",
+                answer: Answer::Cursor,
+                format: None,
+            },
             Err(refusal) => Route::Refuse(refusal),
         };
     }
@@ -930,7 +936,7 @@ pub(super) fn inner(topology: &Topology, all: &[Token], inside: &[Token]) -> Res
 }
 
 /// A sharded database.
-fn sharded(topology: &Topology, _sql: &str, tokens: &[Token], literals: &[Literal]) -> Draft {
+fn sharded(topology: &Topology, sql: &str, tokens: &[Token], literals: &[Literal]) -> Draft {
     let spread = |token: &Token| is_name(token) && names::is_spread(topology, &token.text);
     if let Some(invalid) = tokens.iter().find(|token| token.kind == TokenKind::Invalid) {
         if invalid.text.starts_with(['u', 'U']) {
@@ -952,9 +958,15 @@ fn sharded(topology: &Topology, _sql: &str, tokens: &[Token], literals: &[Litera
             if let Some(refusal) = calls_user_code(topology, tokens) {
                 return Draft::refused(refusal);
             }
+            if !matches!(first, "table" | "insert" | "update" | "delete")
+                && views::named(topology, tokens)
+                && let Some(draft) = of_views(topology, sql)
+            {
+                return draft;
+            }
             let temporary = matches!(first, "select" | "with") && into_temporary(tokens);
             let shape = shape(topology, tokens, literals);
-            let mut draft = Draft::other(shape.route);
+            let mut draft = Draft::other(draw::with_moments(topology, tokens, shape.route));
             draft.read_only = shape.read_only;
             draft.depends_on_literals = shape.positional;
             if temporary {
@@ -976,6 +988,32 @@ fn sharded(topology: &Topology, _sql: &str, tokens: &[Token], literals: &[Litera
         }
         _ => schema::command(topology, tokens),
     }
+}
+
+/// A query of views. `None`: nobody knows whether it is.
+fn of_views(topology: &Topology, sql: &str) -> Option<Draft> {
+    let text = views::expanded(topology, sql)?;
+    let inside = crate::lexer::tokens(&text);
+    if let Some(refusal) = calls_user_code(topology, &inside) {
+        return Some(Draft::refused(refusal));
+    }
+    let literals: Vec<Literal> = inside
+        .iter()
+        .filter_map(|token| match token.kind {
+            TokenKind::Literal(kind) => Some(Literal { at: token.at.clone(), kind }),
+            _ => None,
+        })
+        .collect();
+    let shape = shape(topology, &inside, &literals);
+    let mut draft = match shape.route {
+        Route::Refuse(refusal) => Draft::refused(refusal),
+        // Locks, for one.
+        _ if !shape.read_only => return None,
+        _ => Draft::other(Route::Draw(Box::new(DrawRoute::of_views()))),
+    };
+    draft.read_only = shape.read_only;
+    draft.depends_on_literals = shape.positional;
+    Some(draft)
 }
 
 fn is_name(token: &Token) -> bool {

@@ -300,14 +300,14 @@ impl Constant {
             KeyType::SmallInt
             | KeyType::Integer
             | KeyType::BigInt
-            | KeyType::Text
             | KeyType::Char
             | KeyType::Uuid
             | KeyType::Bytea
             | KeyType::Boolean
             | KeyType::Date => true,
-            // varchar(n) cuts surplus blanks without a word. (Its modifier counts the length word, too.)
-            KeyType::Varchar => {
+            // varchar(n), in a distribution of text as well, cuts surplus blanks without a word. (Its modifier counts the length
+            // word, too.)
+            KeyType::Text | KeyType::Varchar => {
                 let chars = text.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
                 let fits = column.modifier.and_then(|modifier| usize::try_from(modifier - 4).ok());
                 !text.ends_with(b" ") || fits.is_some_and(|most| chars <= most)

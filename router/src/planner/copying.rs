@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::refuse::{no_such_relation, not_proven, sequence, view};
 use super::route::Route;
 use crate::lexer::{Token, TokenKind};
-use crate::plan::{CopyFormat, CopyPlan, CopyRows, Explain, Kind, LiteralKind};
+use crate::plan::{Answer, CopyFormat, CopyPlan, CopyRows, Kind, LiteralKind};
 use crate::refusal::Refusal;
 use crate::topology::{Event, ShardId, TableFacts, Topology};
 
@@ -27,14 +27,7 @@ fn read(topology: &Topology, tokens: &[Token]) -> Result<Draft, Refusal> {
     let mut reader = Reader::new(tokens);
     reader.next();
     if let Some(query) = reader.parentheses() {
-        let shape = inner(topology, tokens, query)?;
-        let mut draft = Draft::other(Route::Alone {
-            inner: Box::new(shape.route),
-            what: "COPY (query) TO",
-            explain: Explain::No,
-        });
-        draft.read_only = shape.read_only;
-        return Ok(draft);
+        return answer(topology, tokens, query, reader);
     }
     let binary = reader.accept("binary");
     // What is not COPY's grammar is an error on any server.
@@ -102,6 +95,43 @@ fn read(topology: &Topology, tokens: &[Token]) -> Result<Draft, Refusal> {
         Some((distribution, key)) => Some(options.rows(facts, &columns, distribution, key, name.name)?),
     };
     Ok(Draft::new(Kind::CopyFrom, Route::CopyFrom(Box::new(CopyPlan { table, shards, rows }))))
+}
+
+/// COPY (query) TO. `reader`: behind the query.
+fn answer(
+    topology: &Topology,
+    tokens: &[Token],
+    query: &[Token],
+    mut reader: Reader<'_>,
+) -> Result<Draft, Refusal> {
+    let shape = inner(topology, tokens, query)?;
+    let mut route = shape.route;
+    let behind = query
+        .last()
+        .map_or(0, |last| tokens.len() - tokens.partition_point(|token| token.at.start <= last.at.start));
+    if let Route::Pinned(pinned) = &mut route
+        && let Ok(gather) = &mut pinned.gather
+    {
+        gather.before(behind);
+    }
+    let out = reader.accept("to") && reader.accept("stdout");
+    // An option of one shard's own COPY is its server's to read.
+    let options = if out { Options::read(&mut reader, false).ok() } else { None };
+    if !out && let Route::Pinned(pinned) = &mut route {
+        pinned.gather = Err("COPY to a file or program of the server would be one server's.".to_owned());
+    }
+    // What writes, or locks, is not a row's to be told of.
+    let format = options
+        .filter(|_| shape.read_only)
+        .map(|options| (options.format, options.header && options.format != CopyFormat::Binary));
+    let mut draft = Draft::other(Route::Answered {
+        inner: Box::new(route),
+        what: "COPY (query) TO",
+        answer: Answer::Copy,
+        format,
+    });
+    draft.read_only = shape.read_only;
+    Ok(draft)
 }
 
 fn omitted_defaults(facts: &TableFacts, columns: &[&str], table: &str) -> Result<(), Refusal> {

@@ -84,7 +84,10 @@ pub(super) struct Found {
     pub combined: Combined,
     /// A number in it stands for an output column: another number is another statement.
     pub positional: bool,
+    /// It names a sequence's value: only the first shard has it.
     pub sequences: bool,
+    /// It takes one (or asks for the last one): which row gets which is the order of rows. Not setval.
+    pub draws: bool,
     /// Something in it writes, or may write.
     pub writes: bool,
     /// Rows of a reference table are locked (FOR UPDATE).

@@ -301,11 +301,12 @@ impl Walk<'_> {
 
     /// A table's alias. `table`: the name it stands for.
     fn alias(&self, alias: &TableAlias, table: Option<&str>) -> Seen<String> {
-        let TableAlias { explicit: _, name, columns: _, at: None } = alias else {
+        let TableAlias { explicit, name, columns: _, at: None } = alias else {
             return unclear("an alias");
         };
-        // sqlparser takes some words for a table that are keywords to PostgreSQL; then the table's name looks like an alias.
-        if table != Some(&name.value) && names::is_spread(self.topology, &name.value) {
+        // sqlparser takes some words for a table that are keywords to PostgreSQL; then the table's name looks like an alias. (Behind AS it
+        // is one: that of a view's query.)
+        if !explicit && table != Some(&name.value) && names::is_spread(self.topology, &name.value) {
             return unclear("an alias that is the name of a sharded or reference table");
         }
         Ok(name.value.clone())

@@ -25,7 +25,7 @@ use super::query::Walk;
 use super::refuse::not_proven;
 use super::scope::{Item, Scope};
 use crate::lexer::{Token, TokenKind, tokens};
-use crate::plan::{Explain, Gather, Plan, Pull};
+use crate::plan::{Answer, Explain, Gather, Plan, Pull};
 use crate::refusal::Refusal;
 use crate::topology::{ShardId, Topology};
 
@@ -148,6 +148,8 @@ pub(crate) struct GatherRoute {
     places: Vec<SitePlace>,
     /// It asks a server about itself: always the same one.
     tied: bool,
+    /// Tokens behind the statement, where it is a part of another one.
+    behind: usize,
 }
 
 #[derive(Debug)]
@@ -233,7 +235,12 @@ impl GatherRoute {
             });
         }
         places.sort_by_key(|place| std::cmp::Reverse(place.begin));
-        Ok(Self { places, tied: found.tied })
+        Ok(Self { places, tied: found.tied, behind: 0 })
+    }
+
+    /// The statement stands inside another one, which has so many tokens behind it.
+    pub(super) fn before(&mut self, tokens: usize) {
+        self.behind += tokens;
     }
 
     /// `pulled`: the shards that have the rows of a pin.
@@ -249,12 +256,12 @@ impl GatherRoute {
         // 'now' is another moment on every shard; where the statement runs, it is read once.
         let moments = any_moment(values);
         let mut pulls: Vec<Pull> = Vec::new();
+        let (mut pieces, mut gaps, mut copied) = (Vec::new(), Vec::new(), 0);
         let mut sql = String::with_capacity(values.sql.len() + 64);
-        let mut copied = 0;
         for place in &self.places {
             let facts = topology.facts.tables.get(&place.table).ok_or_else(unfit)?;
             let table = topology.tables.get(place.table).ok_or_else(unfit)?;
-            let at = |behind: usize| tokens.len().checked_sub(behind).ok_or_else(unfit);
+            let at = |behind: usize| tokens.len().checked_sub(behind + self.behind).ok_or_else(unfit);
             let name = tokens.get(at(place.begin)?..at(place.end)?).ok_or_else(unfit)?;
             let (Some(first), Some(last)) = (name.first(), name.last()) else { return Err(unfit()) };
             if last.text != table.name {
@@ -277,7 +284,6 @@ impl GatherRoute {
             let quoted_columns: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
             let key: Vec<String> = facts.primary_key.iter().map(|column| quoted(column)).collect();
             let pull = Pull {
-                name: String::new(),
                 table: format!("{}.{}", quoted(schema_of(topology, place.table, table)), quoted(&table.name)),
                 columns: quoted_columns.join(", "),
                 condition: conditions.join(" AND "),
@@ -291,18 +297,12 @@ impl GatherRoute {
                     .iter()
                     .any(|column| column.type_oid >= FIRST_OF_USERS || is_float(column.type_oid)),
             };
-            let same = |known: &&Pull| Pull { name: String::new(), ..Pull::clone(known) } == pull;
-            let name = match pulls.iter().find(same) {
-                Some(known) => known.name.clone(),
-                None => {
-                    let name = format!("pgherd_g{}", pulls.len() + 1);
-                    pulls.push(Pull { name: name.clone(), ..pull });
-                    name
-                }
-            };
+            gaps.push(pulls.iter().position(|known| *known == pull).unwrap_or(pulls.len()));
+            if gaps.last() == Some(&pulls.len()) {
+                pulls.push(pull);
+            }
             sql.push_str(values.sql.get(copied..first.at.start as usize).ok_or_else(unfit)?);
-            sql.push_str("pg_temp.");
-            sql.push_str(&name);
+            pieces.push(std::mem::take(&mut sql));
             if let Some(alias) = &place.alias {
                 sql.push_str(" AS ");
                 sql.push_str(&quoted(alias));
@@ -310,8 +310,10 @@ impl GatherRoute {
             copied = last.at.end as usize;
         }
         sql.push_str(values.sql.get(copied..).ok_or_else(unfit)?);
+        pieces.push(sql);
         let scratch = fixed.or(self.tied.then_some(FIRST));
-        Ok(Plan::Gather(Box::new(Gather { scratch, pulls, sql, explain: Explain::No })))
+        let (explain, answer) = (Explain::No, Answer::Rows);
+        Ok(Plan::Gather(Box::new(Gather { scratch, pulls, pieces, gaps, explain, answer })))
     }
 }
 

@@ -15,10 +15,12 @@ use sqlparser::ast::{
 };
 
 use super::constant::{self, Column, Constant, is_integer};
+use super::draw::{self, DrawRoute};
 use super::found::Found;
+use super::level::{Export, Rows};
 use super::names::sharding;
 use super::query::{Seen, Walk, qualified, unclear};
-use super::refuse::{key_missing, no_such_relation, not_proven, sequence, uneven_values};
+use super::refuse::{FIRST_SHARDS, key_missing, no_such_relation, not_proven, sequence, uneven_values};
 use super::scope::{Item, Scope};
 use super::write::InsertParts;
 use crate::lexer::{Token, TokenKind};
@@ -56,6 +58,9 @@ pub(crate) struct GenerateRoute {
 pub(super) enum Inserted {
     Values(Box<InsertRoute>),
     Generate(GenerateRoute),
+    Draw(DrawRoute),
+    /// INSERT ... SELECT whose rows stay on the shards that they are read from.
+    InPlace(Box<Found>),
 }
 
 impl Walk<'_> {
@@ -75,6 +80,10 @@ impl Walk<'_> {
             (true, Some(facts)) => facts.columns.iter().map(|column| column.name.as_str()).collect(),
             (true, None) => return Err(no_such_relation(name)),
         };
+        let drawn = draw::needed(self.topology, table, insert, &listed, tokens)?;
+        if let Some(route) = drawn.filter(|route| !route.only_apart) {
+            return Ok(Inserted::Draw(route));
+        }
         let positions: Option<Vec<usize>> =
             key.iter().map(|column| listed.iter().position(|listed| listed == column)).collect();
         let Some(positions) = positions else {
@@ -112,6 +121,24 @@ impl Walk<'_> {
         let Some(source) = &insert.source else {
             return Err(key_missing(&key[0], name, "DEFAULT VALUES gives it no value."));
         };
+        if !matches!(&*source.body, SetExpr::Values(_)) {
+            if draw::ignores_values(tokens) {
+                return unclear("OVERRIDING USER VALUE of INSERT ... SELECT");
+            }
+            let rows = self.query(source, None)?;
+            let width = width(&source.body, Some(&rows));
+            let given =
+                if parts.columns.is_empty() { width.unwrap_or(0).min(listed.len()) } else { listed.len() };
+            self.defaults(table, |column| !listed[..given].contains(&column.name.as_str()))?;
+            if facts.is_some() && width.is_some() && self.stays(&rows, table, &positions) {
+                if let Some(reason) = rows.whole {
+                    // On one shard all the same.
+                    self.found.against_union(reason);
+                }
+                self.found.names.push(name.clone());
+                return Ok(Inserted::InPlace(Box::new(self.found)));
+            }
+        }
         match plain_body(source)? {
             SetExpr::Values(values) => {
                 let rows: Vec<&[Expr]> = values.rows.iter().map(|row| row.content.as_slice()).collect();
@@ -146,9 +173,7 @@ impl Walk<'_> {
                     found_rows.push(constants);
                 }
                 if self.found.sequences {
-                    return Err(not_proven(
-                        "Sequences are not global yet: two shards would give the same number twice.",
-                    ));
+                    return Err(not_proven(FIRST_SHARDS));
                 }
                 let pin = self.found.pin(self.topology, table);
                 let key = self.found.pins.remove(pin).columns.iter().map(|column| column.column).collect();
@@ -179,8 +204,6 @@ impl Walk<'_> {
                         "INSERT ... SELECT is not taken apart for a key of several columns.",
                     ));
                 };
-                self.defaults(table, |column| !listed.contains(&column.name.as_str()))?;
-                let _ = self.query(source, None)?;
                 if let Some(reason) = self.found.against_copies.take() {
                     return Err(not_proven(reason));
                 }
@@ -189,9 +212,19 @@ impl Walk<'_> {
                     .iter()
                     .map(|name| facts.columns.iter().find(|column| column.name == *name))
                     .collect();
+                let reads = |token: &&Token| {
+                    token.kind == TokenKind::Word
+                        && matches!(token.text.as_str(), "select" | "table" | "values" | "with")
+                };
+                if tokens.iter().filter(reads).count() > 1 {
+                    // What it reads, be it the target, would be each shard's own rows.
+                    return Err(not_proven(
+                        "A subquery of INSERT ... SELECT would see each shard's rows only.",
+                    ));
+                }
                 if !types.iter().all(|ty| is_integer(*ty)) || !generated(select, position, &targets) {
                     return Err(not_proven(
-                        "INSERT ... SELECT into a sharded table is understood only from generate_series, with an integer key.",
+                        "INSERT ... SELECT into a sharded table is understood where it takes each row's key from a sharding key of the same distribution, and from generate_series, with an integer key.",
                     ));
                 }
                 if select.projection.len() != listed.len() && !parts.columns.is_empty()
@@ -210,6 +243,40 @@ impl Walk<'_> {
             }
             _ => unclear("the source of INSERT"),
         }
+    }
+
+    /// Each row is inserted on the shard that it is read from: the key that it gets is the key of a row there.
+    fn stays(&mut self, rows: &Rows, table: usize, positions: &[usize]) -> bool {
+        let (true, Some(pin)) = (rows.sharded, rows.pin) else { return false };
+        let target = self.found.pin(self.topology, table);
+        let target = self.found.pins.remove(target);
+        let Some(source) = self.found.pins.get(pin) else { return false };
+        let place = |export: &Export| match (&export.name, export.position, &rows.columns) {
+            (_, Some(position), _) => Some(position),
+            // Behind a *: its name says where, if no other column has it.
+            (Some(name), None, Some(columns)) => {
+                let mut named = (0..columns.len()).filter(|index| columns[*index] == *name);
+                named.next().filter(|_| named.next().is_none())
+            }
+            _ => None,
+        };
+        // What is stored is the value itself: neither rounded nor cut.
+        let kept = |from: Column, to: Column| match (from.oid, to.oid) {
+            (Some(20 | 21 | 23), Some(20 | 21 | 23)) => true,
+            (Some(25 | 1043), Some(25 | 1043)) => to.modifier == Some(-1) || to.modifier == from.modifier,
+            (from_type, to_type) => {
+                from_type.is_some()
+                    && from_type == to_type
+                    && (to.modifier == Some(-1) || to.modifier == from.modifier)
+            }
+        };
+        source.distribution == target.distribution
+            && !positions.is_empty()
+            && rows.key.len() == positions.len()
+            && source.columns.len() == positions.len()
+            && target.columns.len() == positions.len()
+            && rows.key.iter().zip(positions).all(|(export, position)| place(export) == Some(*position))
+            && source.columns.iter().zip(&target.columns).all(|(from, to)| kept(from.column, to.column))
     }
 
     /// Columns whose value is the table's business: not from a sequence, and on one shard only when each would differ.
@@ -233,8 +300,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// INSERT into a reference table: no copy may get another value.
-    pub fn insert_reference(&mut self, insert: &Insert, table: usize) -> Seen {
+    /// INSERT into a reference table: no copy may get another value. `Some`: values are to be drawn first.
+    pub fn insert_reference(&mut self, insert: &Insert, table: usize) -> Seen<Option<DrawRoute>> {
         let parts = InsertParts::of(insert)?;
         let Some(facts) = self.topology.facts.tables.get(&table) else {
             return Err(no_such_relation(&self.topology.tables[table].name));
@@ -243,8 +310,14 @@ impl Walk<'_> {
             [] => facts.columns.iter().map(|column| column.name.as_str()).collect(),
             columns => columns.to_vec(),
         };
+        if let Some(route) = draw::needed(self.topology, table, insert, &listed, self.tokens)? {
+            return Ok(Some(route));
+        }
         let rows: Vec<&[Expr]> = match insert.source.as_ref().map(|source| &*source.body) {
             Some(SetExpr::Values(values)) => values.rows.iter().map(|row| row.content.as_slice()).collect(),
+            Some(SetExpr::Select(_)) if draw::ignores_values(self.tokens) => {
+                return unclear("OVERRIDING USER VALUE of INSERT ... SELECT");
+            }
             Some(SetExpr::Select(select)) => {
                 let short = select.projection.len() < listed.len();
                 let wild = select
@@ -265,7 +338,23 @@ impl Walk<'_> {
             None => true,
             Some(at) => rows.iter().any(|row| row.get(at).is_none_or(is_default)),
         };
-        self.defaults(table, omitted)
+        self.defaults(table, omitted).map(|()| None)
+    }
+}
+
+/// How many columns a query has. Those of a join's * are not counted: USING has one for two.
+fn width(body: &SetExpr, rows: Option<&Rows>) -> Option<usize> {
+    let plain =
+        |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+    match body {
+        SetExpr::Select(select) if select.projection.iter().all(plain) => Some(select.projection.len()),
+        SetExpr::Select(select) => {
+            let alone = matches!(select.from.as_slice(), [table] if table.joins.is_empty());
+            rows.filter(|_| alone)?.columns.as_ref().map(Vec::len)
+        }
+        SetExpr::SetOperation { left, .. } => width(left, None),
+        SetExpr::Query(query) => width(&query.body, None),
+        _ => None,
     }
 }
 

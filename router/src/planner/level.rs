@@ -202,7 +202,34 @@ impl Walk<'_> {
             && expressions.next().is_some()
     }
 
-    /// What GROUP BY and DISTINCT ON mean by a number or an output name.
+    /// What DISTINCT ON means: a name is an output's first, as in ORDER BY, and a column's only then (PostgreSQL,
+    /// findTargetlistEntrySQL92).
+    pub fn meant_first<'e>(
+        &mut self,
+        expr: &'e Expr,
+        outputs: &'e [SelectItem],
+        names: &Scope<'_>,
+    ) -> &'e Expr {
+        let Expr::Identifier(name) = expr else { return self.meant(expr, outputs, names) };
+        let named = outputs.iter().find_map(|output| match output {
+            SelectItem::ExprWithAlias { expr, alias } if alias.value == name.value => Some(expr),
+            SelectItem::UnnamedExpr(expr) if last_name(expr).is_some_and(|own| own == name.value) => {
+                Some(expr)
+            }
+            _ => None,
+        });
+        // A cast, a CASE or a call may have this name, too: whatever it is, it is no key.
+        let unnamed = || {
+            outputs.iter().find_map(|output| match output {
+                SelectItem::UnnamedExpr(expr) if last_name(expr).is_none() => Some(expr),
+                _ => None,
+            })
+        };
+        let named = named.or_else(unnamed);
+        named.unwrap_or_else(|| self.meant(expr, outputs, names))
+    }
+
+    /// What GROUP BY means by a number or an output name, and DISTINCT ON by a number.
     pub fn meant<'e>(&mut self, expr: &'e Expr, outputs: &'e [SelectItem], names: &Scope<'_>) -> &'e Expr {
         match expr {
             Expr::Value(value) if matches!(value.value, Value::Number(..)) => {

@@ -571,18 +571,43 @@ pub(super) fn kinds(outputs: &[SelectItem], walk: &Walk<'_>, names: &Scope<'_>) 
 pub(super) fn two_phase(
     select: &Select,
     _order: &[OrderByExpr],
-    _walk: &Walk<'_>,
-    _names: &Scope<'_>,
+    walk: &Walk<'_>,
+    names: &Scope<'_>,
 ) -> Combined {
     let ungrouped = matches!(&select.group_by, sqlparser::ast::GroupByExpr::Expressions(list, modifiers)
         if list.is_empty() && modifiers.is_empty());
     if ungrouped && select.distinct.is_none() && select.having.is_none() && !select.projection.is_empty() {
         let simple: Option<Vec<Aggregate>> = select.projection.iter().map(simple_aggregate).collect();
-        if let Some(aggregates) = simple {
+        if let Some(aggregates) = simple
+            && select.projection.iter().all(|item| is_combined(item, walk, names))
+        {
             return Combined::Aggregates(aggregates);
         }
     }
     Combined::Union
+}
+
+/// A column whose type is known, and is none that `combine` knows, had better be gathered.
+fn is_combined(item: &SelectItem, walk: &Walk<'_>, names: &Scope<'_>) -> bool {
+    /// int8, int2, int4, numeric, float4, float8; then those of which there is a least one only: oid, date, timestamp, timestamptz.
+    const NUMBERS: [u32; 6] = [20, 21, 23, 1700, 700, 701];
+    const ORDERED: [u32; 4] = [26, 1082, 1114, 1184];
+    let (SelectItem::UnnamedExpr(Expr::Function(function))
+    | SelectItem::ExprWithAlias { expr: Expr::Function(function), alias: _ }) = item
+    else {
+        return true;
+    };
+    let (Some(aggregate), FunctionArguments::List(list)) = (aggregate_of(function), &function.args) else {
+        return true;
+    };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] = list.args.as_slice() else { return true };
+    let Some((table, column)) = names.fact(walk.topology, argument) else { return true };
+    let oid = walk.topology.facts.tables[&table].columns[column].type_oid;
+    match aggregate {
+        Aggregate::Count => true,
+        Aggregate::Sum => NUMBERS.contains(&oid),
+        Aggregate::Min | Aggregate::Max => NUMBERS.contains(&oid) || ORDERED.contains(&oid),
+    }
 }
 
 /// count(*), count(x), sum(x), min(x), max(x): what one row from each shard can be combined from.

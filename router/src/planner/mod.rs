@@ -22,6 +22,7 @@ mod behind;
 mod classify;
 mod constant;
 mod copying;
+mod draw;
 mod found;
 mod from;
 mod gather;
@@ -39,6 +40,7 @@ mod route;
 mod schema;
 mod scope;
 mod shape;
+mod views;
 mod write;
 
 use std::collections::HashMap;
@@ -316,6 +318,16 @@ pub(crate) fn not_known(
     }
     let made = template(topology, sql, literals);
     route::not_known(&made.template.route, topology, sql, literals, params)
+}
+
+/// See [`Template::against_several`].
+pub(crate) fn against_several(
+    of: &Template,
+    sql: &str,
+    literals: &[Literal],
+    params: Params<'_>,
+) -> Option<Refusal> {
+    route::against_several(&of.route, sql, literals, params)
 }
 
 #[cfg(test)]

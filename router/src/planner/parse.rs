@@ -132,7 +132,16 @@ const OPEN_CASES: usize = 8;
 
 fn translated(tokens: &[Token]) -> Result<Vec<TokenWithSpan>, String> {
     let mut parsed = Vec::with_capacity(tokens.len() + 4);
+    // What sqlparser does not know and the tree does not need.
+    let mut skipped = 0;
     for (index, token) in tokens.iter().enumerate() {
+        if index < skipped {
+            continue;
+        }
+        if overriding(&tokens[index..]).is_some() {
+            skipped = index + OVERRIDING_WORDS;
+            continue;
+        }
         let span = Span::new(location(token.at.start), location(token.at.end));
         let mut push = |token: Parsed| parsed.push(TokenWithSpan { token, span });
         let translated = match token.kind {
@@ -165,6 +174,18 @@ fn translated(tokens: &[Token]) -> Result<Vec<TokenWithSpan>, String> {
         push(translated);
     }
     Ok(parsed)
+}
+
+/// OVERRIDING SYSTEM VALUE, OVERRIDING USER VALUE
+const OVERRIDING_WORDS: usize = 3;
+
+/// Whether they begin here; `true`: USER.
+pub(super) fn overriding(tokens: &[Token]) -> Option<bool> {
+    let word = |index: usize, text: &str| {
+        tokens.get(index).is_some_and(|token| token.kind == TokenKind::Word && token.text == text)
+    };
+    let user = word(1, "user");
+    (word(0, "overriding") && (user || word(1, "system")) && word(2, "value")).then_some(user)
 }
 
 fn before_name(tokens: &[Token], index: usize) -> bool {

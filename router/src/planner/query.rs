@@ -20,7 +20,7 @@ use super::found::Found;
 use super::level::{Level, Rows};
 use super::merge::{self, Combined};
 use super::names::{self, Relation};
-use super::refuse::{not_proven, view};
+use super::refuse::{FIRST_SHARDS, not_proven, view};
 use super::scope::{Item, Scope};
 use crate::lexer::Token;
 use crate::plan::Literal;
@@ -359,7 +359,7 @@ impl<'a> Walk<'a> {
                 let reason = "DISTINCT ON would compare the rows of each shard only.";
                 self.found.against_copies(reason);
                 let meant: Vec<&Expr> =
-                    expressions.iter().map(|expr| self.meant(expr, projection, names)).collect();
+                    expressions.iter().map(|expr| self.meant_first(expr, projection, names)).collect();
                 if !pin.is_some_and(|pin| self.covers(pin, meant.iter().copied(), names)) {
                     self.whole(reason);
                 }
@@ -830,7 +830,8 @@ impl<'a> Walk<'a> {
             names::Function::Sequence => {
                 self.found.writes = true;
                 self.found.sequences = true;
-                self.found.tie("Sequences are not global yet.");
+                self.found.draws |= name != "setval";
+                self.found.tie(FIRST_SHARDS);
             }
             names::Function::Unknown => {
                 self.found.writes = true;

@@ -88,11 +88,15 @@ pub(super) fn not_entered(distribution: &str) -> Refusal {
     }
 }
 
+/// Why what calls nextval cannot run wherever the rows are.
+pub(super) const FIRST_SHARDS: &str =
+    "Sequences are the first shard's: another one would give the same number twice.";
+
 pub(super) fn sequence(column: &str, table: &str) -> Refusal {
     Refusal::unsupported(
         format!("cannot draw column \"{column}\" of table \"{table}\" from a sequence"),
-        "Sequences are not global yet: two shards would give the same number twice.",
-        "Insert the column's value itself.",
+        "Only INSERT ... VALUES draws from the first shard's sequence, for a number whose default is nextval and nothing else.",
+        "Insert the column's value itself: SELECT nextval(...) gives the first shard's.",
     )
 }
 

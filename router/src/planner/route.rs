@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::constant::{Constant, Value, Values, any_moment, decoded};
+use super::draw::DrawRoute;
 use super::found::{Found, Pin};
 use super::gather::GatherRoute;
 use super::insert::{GenerateRoute, InsertRoute, params, row_places, source_place};
@@ -11,8 +12,10 @@ use super::names::FIRST;
 use super::place::{Place, is_shared, shards};
 use super::refuse::{ACROSS, key_missing, key_null, no_place, not_entered, not_proven, two_places};
 use crate::hash::slot_sql;
-use crate::lexer::tokens;
-use crate::plan::{Combine, CopyFormat, CopyPlan, Each, Explain, Gather, Literal, Params, Part, Plan, Shown};
+use crate::lexer::{TokenKind, tokens};
+use crate::plan::{
+    Answer, Combine, CopyFormat, CopyPlan, Each, Explain, Gather, Literal, Params, Part, Plan, Shown,
+};
 use crate::refusal::Refusal;
 use crate::rule::Rule;
 use crate::topology::{SLOTS, ShardId, Topology};
@@ -33,12 +36,23 @@ pub(crate) enum Route {
     Pinned(Box<PinnedRoute>),
     Insert(Box<InsertRoute>),
     Generate(Box<GenerateRoute>),
+    Draw(Box<DrawRoute>),
+    /// On the first shard as it is said. What DROP SEQUENCE has left on the others is as good as a new one.
+    CreateSequence,
     CopyFrom(Box<CopyPlan>),
     CopyTo {
         format: CopyFormat,
         header: bool,
     },
-    /// One shard, or it is refused: EXPLAIN in another format, DECLARE, COPY (query) TO.
+    /// One shard, or PostgreSQL finishes it on one: DECLARE, COPY (query) TO.
+    Answered {
+        inner: Box<Route>,
+        what: &'static str,
+        answer: Answer,
+        /// How each shard's own COPY begins, where it is the union of all.
+        format: Option<(CopyFormat, bool)>,
+    },
+    /// One shard, or it is refused: EXPLAIN.
     Alone {
         inner: Box<Route>,
         what: &'static str,
@@ -59,11 +73,13 @@ impl Route {
             Self::One(shard) => *shard,
             Self::Pinned(route) => route.fixed.unwrap_or(FIRST),
             Self::Insert(route) => route.found.fixed.first().copied().unwrap_or(FIRST),
-            Self::Alone { inner, .. } => inner.home(),
+            Self::Draw(route) => route.first().map_or(FIRST, Self::home),
+            Self::Alone { inner, .. } | Self::Answered { inner, .. } => inner.home(),
             Self::Any
             | Self::Refuse(_)
             | Self::Copies { .. }
             | Self::Generate(_)
+            | Self::CreateSequence
             | Self::CopyFrom(_)
             | Self::CopyTo { .. }
             | Self::Hinted { .. } => FIRST,
@@ -100,10 +116,13 @@ pub(super) fn bind(
             return Ok(Plan::CopyTo { shards: all(topology), format: *format, header: *header });
         }
         Route::Alone { .. }
+        | Route::Answered { .. }
         | Route::Hinted { .. }
         | Route::Copies { .. }
         | Route::Pinned(_)
         | Route::Insert(_)
+        | Route::Draw(_)
+        | Route::CreateSequence
         | Route::Generate(_) => {}
     }
     let decoded = decoded(sql, literals);
@@ -112,6 +131,8 @@ pub(super) fn bind(
         Route::Pinned(route) => pinned(route, topology, values),
         Route::Insert(route) => insert(route, topology, values),
         Route::Generate(route) => generate(route, topology, values),
+        Route::Draw(route) => route.bind(topology, values),
+        Route::CreateSequence => create_sequence(topology, values),
         Route::Copies { first_alone, moments } => {
             if *moments {
                 same_moment(values)?;
@@ -133,17 +154,67 @@ pub(super) fn bind(
             | Plan::Split { .. }
             | Plan::CopyFrom(_)
             | Plan::CopyTo { .. }
-            | Plan::Gather(_) => Err(Refusal::unsupported(
-                format!("cannot run {what} over several shards"),
-                "Its rows are on more than one shard.",
-                "Name one with a condition on the sharding key, or by hand: /* pgherd: shard=NAME */.",
-            )),
+            | Plan::Draw(_)
+            | Plan::Gather(_) => Err(on_more_than_one(what)),
         },
+        Route::Answered { inner, what, answer, format } => {
+            let plan = bind(inner, topology, sql, literals, params)?;
+            match (plan, format) {
+                (plan @ (Plan::Any | Plan::One(_)), _) => Ok(plan),
+                (Plan::Each(Each { shards, combine: Combine::Union, .. }), _) if shards.len() == 1 => {
+                    Ok(Plan::One(shards[0]))
+                }
+                (Plan::Each(Each { shards, combine: Combine::Union, .. }), Some((format, header))) => {
+                    Ok(Plan::CopyTo { shards, format: *format, header: *header })
+                }
+                (Plan::Gather(gather), _) => {
+                    Ok(Plan::Gather(Box::new(Gather { answer: *answer, ..*gather })))
+                }
+                (Plan::Each(_) | Plan::Merge(_), _) => match &**inner {
+                    Route::Pinned(route) => match gathered(route, topology, values)? {
+                        Some(Plan::Gather(gather)) => {
+                            Ok(Plan::Gather(Box::new(Gather { answer: *answer, ..*gather })))
+                        }
+                        _ => Err(on_more_than_one(what)),
+                    },
+                    _ => Err(on_more_than_one(what)),
+                },
+                _ => Err(on_more_than_one(what)),
+            }
+        }
         Route::Hinted { distribution, key } => hinted(topology, *distribution, key),
         Route::Any | Route::One(_) | Route::Refuse(_) | Route::CopyFrom(_) | Route::CopyTo { .. } => {
             Ok(Plan::Any)
         }
     }
+}
+
+fn create_sequence(topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
+    let tokens = tokens(values.sql);
+    let word = |index: usize, text: &str| {
+        tokens.get(index).is_some_and(|token| token.kind == TokenKind::Word && token.text == text)
+    };
+    let at = (0..tokens.len()).find(|index| word(*index, "sequence"));
+    let Some(at) = at else { return Err(not_proven("The statement's text does not fit its plan.")) };
+    let (head, tail) = values.sql.split_at(tokens[at].at.end as usize);
+    let said = word(at + 1, "if") && word(at + 2, "not");
+    let part = |shard: ShardId| {
+        let sql = if shard == FIRST || said {
+            values.sql.to_owned()
+        } else {
+            format!("{head} IF NOT EXISTS{tail}")
+        };
+        Part { shard, sql, params: Vec::new() }
+    };
+    Ok(Plan::Split { parts: all(topology).into_iter().map(part).collect(), combine: Combine::Union })
+}
+
+fn on_more_than_one(what: &str) -> Refusal {
+    Refusal::unsupported(
+        format!("cannot run {what} over several shards"),
+        "Its rows are on more than one shard.",
+        "Name one with a condition on the sharding key, or by hand: /* pgherd: shard=NAME */.",
+    )
 }
 
 /// The plan of a statement, to be shown.
@@ -158,6 +229,7 @@ fn explained(plan: Plan, topology: &Topology) -> Result<Plan, Refusal> {
         | Plan::Split { .. }
         | Plan::Explain(_)
         | Plan::Gather(_)
+        | Plan::Draw(_)
         | Plan::CopyFrom(_)
         | Plan::CopyTo { .. } => {
             return Err(Refusal::unsupported(
@@ -190,6 +262,14 @@ fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Resul
         Ok(plan) => return Ok(plan),
         Err(refusal) => refusal,
     };
+    match gathered(route, topology, values)? {
+        Some(plan) => Ok(plan),
+        None => Err(refusal),
+    }
+}
+
+/// PostgreSQL finishes it on one shard. `None`: it does not, and there is no more to be said of it.
+fn gathered(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Result<Option<Plan>, Refusal> {
     match &route.gather {
         Ok(gather) => {
             let pulled = |pin: usize| match route.pins.get(pin) {
@@ -200,11 +280,11 @@ fn pinned(route: &PinnedRoute, topology: &Topology, values: Values<'_>) -> Resul
                 },
                 None => all(topology),
             };
-            gather.bind(topology, values, route.fixed, pulled)
+            gather.bind(topology, values, route.fixed, pulled).map(Some)
         }
         // What stands against a gather is the nearer reason, where one was looked for.
         Err(reason) if !reason.is_empty() => Err(not_proven(reason.clone())),
-        Err(_) => Err(refusal),
+        Err(_) => Ok(None),
     }
 }
 
@@ -295,6 +375,12 @@ fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Resul
         elsewhere(&route.found, topology, values, &route.shared, first)?;
         return Ok(Plan::One(first));
     }
+    may_split(route, values)?;
+    split(route, values, &places)
+}
+
+/// Whether its rows may go to several shards.
+fn may_split(route: &InsertRoute, values: Values<'_>) -> Result<(), Refusal> {
     if !route.found.pins.is_empty() || !route.found.fixed.is_empty() {
         return Err(two_places("Its rows belong to several shards, and it reads other tables."));
     }
@@ -305,7 +391,27 @@ fn insert(route: &InsertRoute, topology: &Topology, values: Values<'_>) -> Resul
         return Err(not_proven("ON CONFLICT with RETURNING does not say which rows it returns."));
     }
     same_moment(values)?;
-    split(route, values, &places)
+    let undeclared = |number: usize| values.params.types.get(number).copied().unwrap_or(0) == 0;
+    if route.shared.iter().any(|number| undeclared(*number)) {
+        return Err(not_proven(
+            "A parameter without a type is used twice: its type comes from its first use.",
+        ));
+    }
+    Ok(())
+}
+
+/// See [`crate::plan::Template::against_several`].
+pub(super) fn against_several(
+    route: &Route,
+    sql: &str,
+    literals: &[Literal],
+    params: Params<'_>,
+) -> Option<Refusal> {
+    let Route::Insert(route) = route else { return None };
+    let decoded = decoded(sql, literals);
+    may_split(route, Values { sql, literals, decoded: &decoded, params })
+        .err()
+        .filter(|_| route.rows.len() > 1)
 }
 
 /// Where a row goes. `None`: the server refuses it in its own words, and inserts nothing.
@@ -354,7 +460,13 @@ pub(super) fn not_known(
     literals: &[Literal],
     params: Params<'_>,
 ) -> Option<(usize, Vec<KeyValue<'static>>)> {
-    let Route::Insert(route) = route else { return None };
+    let route = match route {
+        Route::Insert(route) => route,
+        Route::Draw(route) => {
+            return route.first().and_then(|first| not_known(first, topology, sql, literals, params));
+        }
+        _ => return None,
+    };
     let distribution = topology.distributions.get(route.distribution)?;
     let Rule::Directory(directory) = &*distribution.rule else { return None };
     let decoded = decoded(sql, literals);
@@ -374,12 +486,6 @@ pub(super) fn not_known(
 }
 
 fn split(route: &InsertRoute, values: Values<'_>, places: &[ShardId]) -> Result<Plan, Refusal> {
-    let undeclared = |number: usize| values.params.types.get(number).copied().unwrap_or(0) == 0;
-    if route.shared.iter().any(|number| undeclared(*number)) {
-        return Err(not_proven(
-            "A parameter without a type is used twice: its type comes from its first use.",
-        ));
-    }
     let tokens = tokens(values.sql);
     let rows = row_places(&tokens).filter(|rows| rows.len() == places.len());
     let Some(rows) = rows else { return Err(not_proven("The statement's text does not fit its plan.")) };

@@ -28,7 +28,13 @@ const EVERYWHERE: Route = Route::Copies { first_alone: true, moments: false };
 /// Everything that is no query and not the session's own. The database has several shards.
 pub(super) fn command(topology: &Topology, tokens: &[Token]) -> Draft {
     let mut notices = Vec::new();
-    let place = place(topology, tokens, &mut notices);
+    let mut place = place(topology, tokens, &mut notices);
+    if matches!(place, Ok(Place::On(shard)) if shard != FIRST)
+        && tokens.iter().any(|token| token.text == "nextval")
+    {
+        // One of that name is there, for sharded tables; it would give numbers that the first shard's gives, too.
+        place = Err(ddl("Sequences are the first shard's, and this table is on another one."));
+    }
     let mut draft = match place {
         Ok(Place::Everywhere) => Draft::other(EVERYWHERE),
         Ok(Place::On(shard)) => Draft::other(Route::One(shard)),
@@ -41,6 +47,9 @@ pub(super) fn command(topology: &Topology, tokens: &[Token]) -> Draft {
         reader.accept_any(&["global", "local"]);
         if reader.accept_any(&["temp", "temporary"]) || tokens.iter().any(|token| token.text == "pg_temp") {
             draft.effect = Some(SessionEffect::TemporaryTable);
+        }
+        if reader.word() == Some("sequence") && matches!(draft.route, Route::Copies { .. }) {
+            draft.route = Route::CreateSequence;
         }
     }
     // Maintenance changes no name, no type and no key.
@@ -163,6 +172,15 @@ fn place_of(topology: &Topology, tokens: &[Token], notices: &mut Vec<String>) ->
     }
 }
 
+/// It names a table that is on another shard than the first, and only there.
+fn names_single(topology: &Topology, tokens: &[Token]) -> bool {
+    tokens.iter().any(|token| {
+        matches!(token.kind, TokenKind::Word | TokenKind::Quoted)
+            && names::is_elsewhere(topology, &token.text)
+            && !names::is_spread(topology, &token.text)
+    })
+}
+
 /// One relation's place.
 fn named(topology: &Topology, name: &Name<'_>) -> Placed {
     match names::relation(topology, name.schema, name.name) {
@@ -276,8 +294,16 @@ fn create(
     match kind {
         "table" => create_table(topology, reader, temporary, notices),
         "index" => create_index(topology, tokens, reader, notices),
+        "view" if !temporary && !takes_a_table(topology, reader) => match spread_or_user(topology, tokens) {
+            None => Ok(Place::On(FIRST)),
+            // It would be on every shard, and one of its tables is on one.
+            Some(refusal) if names_single(topology, tokens) => Err(refusal),
+            // Whoever uses it is planned with its query.
+            Some(_) => calls_user_code(topology, tokens).map_or(Ok(Place::Everywhere), Err),
+        },
         "view" | "materialized" => untouched(topology, tokens),
-        "sequence" => untouched(topology, tokens),
+        "sequence" if temporary => untouched(topology, tokens),
+        "sequence" => create_sequence(topology, reader),
         "schema" => match reader.rest().iter().any(|token| token.text == "create" || token.text == "grant") {
             true => Err(ddl("CREATE SCHEMA with objects in it is not taken apart.")),
             false => Ok(Place::Everywhere),
@@ -325,6 +351,46 @@ fn create(
         }
         "server" => untouched(topology, tokens),
         _ => untouched(topology, tokens),
+    }
+}
+
+/// The name is one that the configuration knows as a table's.
+fn takes_a_table(topology: &Topology, mut reader: Reader<'_>) -> bool {
+    let name = reader.name();
+    name.is_none_or(|name| topology.tables.iter().any(|table| table.name == name.name))
+}
+
+/// A sequence is the first shard's; the others have one of its name, for the defaults that name it.
+fn create_sequence(topology: &Topology, mut reader: Reader<'_>) -> Placed {
+    let before = reader;
+    reader.accept_all(&["if", "not", "exists"]);
+    match reader.name() {
+        Some(name) if !names::is_spread(topology, name.name) => {
+            Ok(owner(topology, reader.rest())?.unwrap_or(Place::Everywhere))
+        }
+        _ => untouched(topology, before.rest()),
+    }
+}
+
+/// Where the table of OWNED BY table.column is.
+fn owner(topology: &Topology, tokens: &[Token]) -> Placed<Option<Place>> {
+    let word = |token: &Token, text: &str| token.kind == TokenKind::Word && token.text == text;
+    let Some(at) = tokens.windows(2).position(|two| word(&two[0], "owned") && word(&two[1], "by")) else {
+        return Ok(None);
+    };
+    let mut reader = Reader::new(&tokens[at + 2..]);
+    let mut parts = Vec::new();
+    while let Some(part) = reader.identifier() {
+        parts.push(part);
+        if !reader.accept_symbol(".") {
+            break;
+        }
+    }
+    match parts[..] {
+        [table, _] => named(topology, &Name { schema: None, name: table }).map(Some),
+        [.., schema, table, _] => named(topology, &Name { schema: Some(schema), name: table }).map(Some),
+        // NONE
+        _ => Ok(None),
     }
 }
 
@@ -626,6 +692,7 @@ fn alter(topology: &Topology, tokens: &[Token], mut reader: Reader<'_>, notices:
             reader.accept_all(&["if", "exists"]);
             table(topology, &mut reader)
         }
+        "sequence" if owner(topology, reader.rest())? == Some(Place::Everywhere) => Ok(Place::Everywhere),
         "sequence" | "server" | "statistics" => untouched(topology, tokens),
         "user" if reader.word() == Some("mapping") => untouched(topology, tokens),
         "domain" => calls_user_code(topology, tokens).map_or(Ok(Place::Everywhere), Err),

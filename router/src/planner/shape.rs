@@ -2,6 +2,7 @@
 
 use sqlparser::ast::{Query, SetExpr, Statement};
 
+use super::draw;
 use super::found::Found;
 use super::gather::GatherRoute;
 use super::insert::Inserted;
@@ -9,7 +10,7 @@ use super::names::{self, FIRST, Relation};
 use super::parse;
 use super::query::{Seen, Walk};
 use super::reader::Reader;
-use super::refuse::{not_proven, two_places};
+use super::refuse::{FIRST_SHARDS, not_proven, two_places};
 use super::route::{PinnedRoute, Route};
 use super::scope::Scope;
 use crate::lexer::{Token, TokenKind};
@@ -130,20 +131,34 @@ fn of_tree(
             let (schema, name) = super::query::qualified(parts.table)?;
             match names::relation(topology, schema, name) {
                 Relation::Sharded(table) => {
+                    let apart = draw::of_rows_apart(topology, table, insert, tokens)?;
                     let route = match walk.insert_sharded(insert, table, tokens)? {
                         Inserted::Values(route) => Route::Insert(route),
                         Inserted::Generate(route) => Route::Generate(Box::new(route)),
+                        Inserted::Draw(route) => Route::Draw(Box::new(route)),
+                        Inserted::InPlace(found) => {
+                            agrees(topology, tokens, &found.names)?;
+                            return self::route(topology, statement, *found, tokens);
+                        }
                     };
                     let mut seen = vec![name.to_owned()];
                     if let Route::Insert(route) = &route {
                         seen.extend(route.found.names.iter().cloned());
                     }
                     agrees(topology, tokens, &seen)?;
+                    let route = match (route, apart) {
+                        (route @ Route::Insert(_), Some(apart)) => Route::Draw(Box::new(apart.unless(route))),
+                        (route, _) => route,
+                    };
                     return Ok(Shape { route, read_only: false, positional: false });
                 }
                 Relation::Reference(table) => {
                     walk.insert(insert, &mut names)?;
-                    walk.insert_reference(insert, table)?;
+                    if let Some(route) = walk.insert_reference(insert, table)? {
+                        agrees(topology, tokens, &walk.found.names)?;
+                        let route = Route::Draw(Box::new(route));
+                        return Ok(Shape { route, read_only: false, positional: false });
+                    }
                 }
                 Relation::On(_) | Relation::Derived | Relation::Ambiguous => {
                     walk.insert(insert, &mut names)?
@@ -196,8 +211,14 @@ fn route(topology: &Topology, statement: &Statement, mut found: Found, tokens: &
         };
         return Ok(Shape { route, read_only, positional });
     }
+    let mut fixed = fixed;
     if found.sequences {
-        return Err(not_proven("Sequences are not global yet: two shards would give the same number twice."));
+        // SELECT setval('s', max(id)) FROM t: PostgreSQL finishes it on the first shard.
+        let set = !found.draws && matches!(statement, Statement::Query(_));
+        fixed = fixed.or(Some(FIRST)).filter(|fixed| set && *fixed == FIRST);
+    }
+    if found.sequences && fixed.is_none() {
+        return Err(not_proven(FIRST_SHARDS));
     }
     if found.locks {
         return Err(not_proven(

@@ -11,7 +11,7 @@ use super::insert::is_default;
 use super::level::Level;
 use super::names::{Relation, sharding};
 use super::query::{Seen, Walk, unclear};
-use super::refuse::key_update;
+use super::refuse::{FIRST_SHARDS, key_update};
 use super::scope::Scope;
 use crate::topology::Event;
 
@@ -246,7 +246,8 @@ impl Walk<'_> {
         match facts {
             Some(facts) if facts.from_sequence => {
                 self.found.sequences = true;
-                self.found.against_both("Sequences are not global yet.");
+                self.found.draws = true;
+                self.found.against_both(FIRST_SHARDS);
             }
             Some(facts) if !facts.default_not_immutable => {}
             Some(_) | None => {

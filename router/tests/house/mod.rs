@@ -15,7 +15,8 @@ use pgherd_router::lexer::{self, TokenKind};
 use pgherd_router::plan::{LiteralKind, Params, Statement};
 use pgherd_router::rule::Rule;
 use pgherd_router::topology::{
-    ColumnFacts, Distribution, Facts, Placement, SLOTS, ShardId, Table, TableFacts, Topology,
+    ColumnFacts, Distribution, Facts, Identity, Placement, SLOTS, ShardId, Table, TableFacts, Topology,
+    ViewFacts,
 };
 
 pub fn herd() -> Topology {
@@ -35,6 +36,8 @@ pub fn herd() -> Topology {
             distribution("item", &[KeyType::Text, KeyType::BigInt]),
             distribution("label", &[KeyType::Varchar]),
             distribution("price", &[KeyType::Numeric]),
+            distribution("device", &[KeyType::Uuid]),
+            distribution("tag", &[KeyType::Text]),
         ],
         tables: Vec::new(),
         facts: Facts::default(),
@@ -88,7 +91,24 @@ pub fn herd() -> Topology {
     add("currencies", Placement::Reference, &["code text", "rate numeric"]);
     add("settings", Placement::Single(ShardId(2)), &[]);
     add("future", sharded(0, &["id"]), &[]);
+    add("tickets", sharded(0, &["id"]), &["id bigint serial", "title text", "total numeric"]);
+    add("parcels", sharded(0, &["id"]), &["id bigint always", "number integer identity", "body text"]);
+    add("devices", sharded(5, &["id"]), &["id uuid uuid", "label text", "seen timestamptz now"]);
+    add("probes", sharded(0, &["id"]), &["id bigint", "seen timestamptz opaque"]);
+    add("colors", Placement::Reference, &["code integer serial", "name text"]);
+    add("tags", sharded(6, &["tag"]), &["tag varchar(20)", "body text"]);
     topology.facts.derived_relations = HashSet::from(["order_totals".to_owned()]);
+    let view = |text: &str| ViewFacts { schema: "public".to_owned(), text: text.to_owned() };
+    topology.facts.derived_relations.extend(["lively".to_owned(), "livelier".to_owned()]);
+    topology.facts.views = HashMap::from([
+        (
+            "lively".to_owned(),
+            view(
+                "SELECT customers.id, customers.name FROM public.customers WHERE (customers.email IS NOT NULL)",
+            ),
+        ),
+        ("livelier".to_owned(), view("SELECT l.id FROM public.lively l")),
+    ]);
     topology.facts.user_functions = HashSet::from(["refund".to_owned(), "paid".to_owned()]);
     topology.facts.immutable_functions = HashSet::from(["abs".to_owned(), "vat".to_owned()]);
     topology.facts.indexes = HashMap::from([
@@ -114,6 +134,7 @@ fn column(text: &str) -> ColumnFacts {
         "boolean" => (16, -1),
         "timestamp" => (1114, -1),
         "timestamptz" => (1184, -1),
+        "uuid" => (2950, -1),
         other => panic!("{other}"),
     };
     ColumnFacts {
@@ -122,8 +143,20 @@ fn column(text: &str) -> ColumnFacts {
         type_name: words[1].into(),
         type_modifier,
         not_null: false,
-        from_sequence: words.get(2) == Some(&"serial"),
-        default_not_immutable: words.get(2) == Some(&"now"),
+        from_sequence: matches!(words.get(2), Some(&("serial" | "identity" | "always"))),
+        sequence: matches!(words.get(2), Some(&("serial" | "identity" | "always")))
+            .then(|| format!("\"public\".\"{}_seq\"", words[0])),
+        identity: match words.get(2) {
+            Some(&"identity") => Identity::ByDefault,
+            Some(&"always") => Identity::Always,
+            _ => Identity::No,
+        },
+        default_not_immutable: matches!(words.get(2), Some(&("now" | "uuid" | "opaque"))),
+        default: match words.get(2) {
+            Some(&"now") => Some("now()".to_owned()),
+            Some(&"uuid") => Some("gen_random_uuid()".to_owned()),
+            _ => None,
+        },
         generated: false,
         nondeterministic_collation: words[1] == "odd",
         c_collation: words.contains(&"bytes"),

@@ -1,3 +1,12 @@
+## extremes of types that only a server compares
+SELECT max(name), min(name) FROM customers
+SELECT max(note), count(*), min(id) FROM customers WHERE id > 0
+SELECT max(word) FROM words WHERE false
+SELECT min(id), max(label) FROM devices
+SELECT max(tags) FROM customers
+SELECT max(mood), min(mood) FROM customers
+SELECT max(name) AS most FROM customers WHERE id = 1
+SELECT max(lower(name)) FROM customers
 ## sorted rows of several shards
 SELECT id FROM customers ORDER BY id
 SELECT id, name FROM customers ORDER BY id DESC

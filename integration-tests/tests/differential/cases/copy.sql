@@ -116,6 +116,21 @@ COPY customers TO STDOUT WHERE id = 1
 COPY (SELECT * FROM customers WHERE id = 1) TO STDOUT
 COPY (SELECT * FROM customers) TO STDOUT
 COPY (SELECT count(*) FROM customers) TO STDOUT
+COPY (SELECT id, name, balance, born FROM customers WHERE active) TO STDOUT (FORMAT csv, HEADER, FORCE_QUOTE *)
+COPY (SELECT * FROM customers) TO STDOUT WITH CSV HEADER DELIMITER ';'
+COPY (SELECT id, name FROM customers) TO STDOUT (FORMAT binary)
+COPY (SELECT id, name FROM customers ORDER BY name, id) TO STDOUT (DELIMITER '|')
+COPY (SELECT country, count(*), avg(balance) FROM customers GROUP BY country) TO STDOUT (FORMAT csv, HEADER)
+COPY (SELECT c.name, o.item FROM customers c JOIN orders o ON o.number = c.id) TO STDOUT
+COPY (SELECT c.name, o.item FROM customers c JOIN orders o ON o.customer_id = c.id LIMIT 100) TO STDOUT (FORMAT binary)
+COPY (SELECT name FROM customers UNION SELECT item FROM orders) TO STDOUT
+COPY (SELECT * FROM customers WHERE false) TO STDOUT (FORMAT csv, HEADER)
+COPY (SELECT nosuch FROM customers ORDER BY 1) TO STDOUT
+COPY (SELECT 1 / (id - 1) FROM customers WHERE id > 0 AND id < 1000 ORDER BY 1) TO STDOUT
+COPY (SELECT * FROM customers) TO STDOUT (ENCODING 'LATIN1')
+COPY (SELECT * FROM customers ORDER BY id) TO STDOUT (NOSUCH)
+COPY (SELECT * FROM customers FOR UPDATE) TO STDOUT
+COPY (SELECT * FROM customers ORDER BY id) TO '/dev/null'
 COPY (SELECT * FROM countries ORDER BY code) TO STDOUT CSV HEADER
 COPY (SELECT 1, 'x') TO STDOUT
 COPY (VALUES (1, 2)) TO STDOUT BINARY

@@ -418,6 +418,24 @@ ALTER SEQUENCE IF EXISTS other_seq RENAME TO serials_id_seq
 ALTER SEQUENCE serials_id_seq OWNED BY NONE
 ALTER SEQUENCE serials_id_seq OWNED BY serials.id
 }
+{ serial columns as pg_dump writes them
+ALTER TABLE hollow ADD COLUMN num integer
+CREATE SEQUENCE public.hollow_num_seq AS integer START WITH 1 INCREMENT BY 1 NO MINVALUE NO MAXVALUE CACHE 1
+ALTER SEQUENCE public.hollow_num_seq OWNED BY public.hollow.num
+ALTER TABLE ONLY public.hollow ALTER COLUMN num SET DEFAULT nextval('public.hollow_num_seq'::regclass)
+SELECT pg_catalog.setval('public.hollow_num_seq', 17, true)
+INSERT INTO hollow (id) VALUES (1), (2), (3) RETURNING id, num
+DELETE FROM hollow
+ALTER TABLE hollow DROP COLUMN num
+CREATE SEQUENCE again
+DROP SEQUENCE again
+CREATE SEQUENCE again
+CREATE SEQUENCE IF NOT EXISTS again
+DROP SEQUENCE again
+CREATE TABLE settings2 (n int DEFAULT nextval('ticket'))
+DROP TABLE settings2
+ALTER TABLE settings ADD COLUMN x int DEFAULT nextval('ticket')
+}
 { a sharded table that draws from a sequence of its own
 CREATE SEQUENCE s2
 ALTER TABLE hollow ALTER COLUMN v SET DEFAULT nextval('s2')

@@ -1,3 +1,46 @@
+## views
+SELECT * FROM active_customers
+SELECT * FROM public.active_customers AS a WHERE a.id = 1
+SELECT name FROM active_customers WHERE id = $1 <- 5:int8
+SELECT name FROM active_customers WHERE id = 1 OR name = 'Ada'
+SELECT count(*), max(id) FROM active_customers
+SELECT id FROM active_customers ORDER BY id DESC LIMIT 2
+SELECT active_customers.name FROM active_customers ORDER BY 1
+SELECT a.name, o.number FROM active_customers a JOIN orders o ON o.customer_id = a.id ORDER BY 1, 2
+SELECT a.name, o.number FROM active_customers a LEFT JOIN orders o ON o.number = a.id ORDER BY 1, 2
+SELECT a.name, w.n FROM active_customers a, words w WHERE w.word = a.name ORDER BY w.n
+SELECT w.n FROM words w, active_customers WHERE w.word = active_customers.name
+SELECT * FROM order_totals ORDER BY customer_id
+SELECT n, total FROM order_totals WHERE customer_id = 1
+SELECT sum(total) FROM order_totals
+SELECT * FROM rich ORDER BY id
+SELECT r.name FROM rich r WHERE r.id IN (SELECT customer_id FROM orders WHERE amount > $1) <- 1:numeric
+SELECT * FROM ranked WHERE r <= 3 ORDER BY r
+SELECT r FROM ranked WHERE id = 1
+SELECT name FROM country_names ORDER BY code
+SELECT c.name, k.name FROM country_names c JOIN customers k ON k.country = c.code ORDER BY k.id
+SELECT name FROM active_customers UNION SELECT item FROM orders
+SELECT * FROM customers WHERE id IN (SELECT id FROM active_customers) ORDER BY id
+SELECT id, (SELECT count(*) FROM order_totals t WHERE t.customer_id = a.id) FROM active_customers a ORDER BY id
+SELECT * FROM (SELECT * FROM active_customers) s WHERE s.id = 4
+WITH x AS (SELECT * FROM active_customers) SELECT count(*) FROM x
+WITH active_customers AS (SELECT 1 AS id) SELECT * FROM active_customers
+SELECT active_customers FROM active_customers
+SELECT row_to_json(a) FROM active_customers a
+SELECT a.* FROM active_customers a ORDER BY id
+SELECT nosuch FROM active_customers
+SELECT id FROM active_customers FOR UPDATE
+SELECT id FROM unveiled
+SELECT id FROM depot.active_customers
+UPDATE active_customers SET name = name
+DELETE FROM active_customers WHERE id = 1000000
+{ a view in a transaction sees its rows
+BEGIN
+UPDATE customers SET active = true WHERE id IN (6, 7)
+SELECT id FROM active_customers ORDER BY id
+SELECT * FROM rich ORDER BY id
+ROLLBACK
+}
 ## joins on anything
 SELECT c.id, l.what FROM customers c JOIN lines l ON l.number = c.id ORDER BY 1, 2
 SELECT c.name, w.word, w.n FROM customers c JOIN words w ON w.word = c.name ORDER BY 1, 2, 3

@@ -418,6 +418,84 @@ DECLARE c CURSOR FOR SELECT * FROM customers
 FETCH ALL FROM c
 COMMIT
 }
+{ a cursor over shards, in order, forth and back
+BEGIN
+DECLARE c SCROLL CURSOR FOR SELECT id, name, note, mood FROM customers ORDER BY name NULLS FIRST, id
+FETCH 3 FROM c
+FETCH BACKWARD 2 FROM c
+FETCH LAST FROM c
+FETCH ABSOLUTE 4 FROM c
+FETCH RELATIVE -1 FROM c
+MOVE FORWARD 2 IN c
+FETCH NEXT FROM c
+FETCH FORWARD ALL FROM c
+FETCH FIRST FROM c
+CLOSE c
+DECLARE c NO SCROLL CURSOR FOR SELECT c.name, count(*) FROM customers c JOIN orders o ON o.number = c.id GROUP BY c.name ORDER BY 1
+FETCH 2 FROM c
+FETCH ALL FROM c
+COMMIT
+FETCH c
+}
+{ several cursors over shards, and gathers beside them
+BEGIN
+DECLARE a CURSOR FOR SELECT id FROM customers ORDER BY id
+DECLARE b CURSOR FOR SELECT word FROM words ORDER BY n NULLS LAST
+SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY id) FROM customers
+FETCH 2 FROM a
+FETCH 3 FROM b
+UPDATE customers SET note = 'cursor' WHERE id IN (1, 2, 3)
+FETCH 2 FROM a
+DECLARE a CURSOR FOR SELECT id FROM customers ORDER BY id
+ROLLBACK
+}
+{ what a cursor sees is of the moment when it was declared
+BEGIN
+DECLARE c CURSOR FOR SELECT id, note FROM customers WHERE id < 5 ORDER BY id
+UPDATE customers SET note = 'later' WHERE id < 5
+FETCH ALL FROM c
+ROLLBACK
+}
+{ a cursor over shards that is held
+BEGIN
+DECLARE h CURSOR WITH HOLD FOR SELECT id FROM customers ORDER BY id
+UPDATE customers SET note = note
+COMMIT
+FETCH 2 FROM h
+FETCH ALL FROM h
+CLOSE h
+DECLARE h CURSOR WITH HOLD FOR SELECT max(name COLLATE "C"), count(*) FROM customers
+FETCH ALL FROM h
+CLOSE h
+}
+{ a cursor over shards of a rolled back savepoint
+BEGIN
+SAVEPOINT s
+DECLARE c CURSOR FOR SELECT id FROM customers ORDER BY id
+ROLLBACK TO s
+FETCH c
+ROLLBACK
+BEGIN
+SAVEPOINT s
+DECLARE c CURSOR FOR SELECT id FROM customers ORDER BY id
+ROLLBACK TO s
+DECLARE c CURSOR FOR SELECT id FROM orders o JOIN customers c ON c.id = o.number ORDER BY id, amount
+FETCH 1 FROM c
+ROLLBACK
+}
+DECLARE c CURSOR FOR SELECT id FROM customers ORDER BY id
+{ a cursor over shards that cannot be
+BEGIN
+DECLARE c CURSOR FOR SELECT nosuch FROM customers
+ROLLBACK
+BEGIN
+DECLARE c CURSOR FOR SELECT * FROM customers FOR UPDATE
+ROLLBACK
+BEGIN
+DECLARE c CURSOR FOR SELECT id, 1 / (id - 1) FROM customers WHERE id > 0 AND id < 1000 ORDER BY id
+FETCH ALL FROM c
+ROLLBACK
+}
 { a cursor that is held
 BEGIN
 DECLARE h CURSOR WITH HOLD FOR SELECT number FROM orders WHERE customer_id = 3 ORDER BY number
