@@ -26,7 +26,7 @@ pub enum Pending {
     Parse {
         prepared: Rc<Prepared>,
         name: Box<[u8]>,
-        unnamed: u32,
+        unnamed: u16,
     },
     Describe {
         prepared: Rc<Prepared>,
@@ -223,7 +223,7 @@ impl Session {
         &mut self,
         index: usize,
         prepared: &Rc<Prepared>,
-        client_name: Option<(&[u8], u32)>,
+        client_name: Option<(&[u8], u16)>,
     ) -> ServerName {
         if let Some(inner) = prepared.needs.get() {
             self.put(index, inner, None);
@@ -234,7 +234,7 @@ impl Session {
         let state = &mut link.server.state;
         state.tick += 1;
         let tick = state.tick;
-        let undo = |(name, unnamed): (&[u8], u32)| Undo::Define(name.into(), unnamed);
+        let undo = |(name, unnamed): (&[u8], u16)| Undo::Define(name.into(), unnamed);
         if let Some(used) = state.prepared.get_mut(&prepared.id) {
             *used = tick;
             if let Some(name) = client_name {
