@@ -4,8 +4,8 @@ use crate::raw::*;
 use crate::*;
 
 /// Sharded by `k`, a bigint.
-pub const TABLES: [&str; 14] =
-    ["sa", "sb", "sc", "sd", "se", "sf", "sg", "sh", "si", "ba", "bb", "bc", "bd", "be"];
+pub const TABLES: [&str; 15] =
+    ["sa", "sb", "sc", "sd", "se", "sf", "sg", "sh", "si", "ba", "bb", "bc", "bd", "be", "bf"];
 
 fn run(sql: &str) -> Vec<u8> {
     [parse("", sql, &[]), bind("", "", &[]), describe_portal(""), execute("", 0)].concat()

@@ -51,7 +51,7 @@ pub struct Client {
     /// By the client's own names.
     pub statements: Names<Rc<Prepared>>,
     /// How often it has parsed one without a name: what takes back an earlier one must leave a later one alone.
-    pub unnamed: u32,
+    pub unnamed: u16,
     /// What Describe told it of a statement's result. Not those that are parsed for each use.
     pub described: Seldom<StatementId, Described>,
     /// The last definition that an error took back: a server may yet speak of it.
@@ -360,7 +360,7 @@ impl Client {
 
     /// A Parse under this name.
     pub fn define(&mut self, name: &[u8], prepared: &Rc<Prepared>) {
-        self.unnamed = self.unnamed.wrapping_add(u32::from(name.is_empty()));
+        self.unnamed = self.unnamed.wrapping_add(u16::from(name.is_empty()));
         match self.statements.get_mut(name) {
             Some(known) if Rc::ptr_eq(known, prepared) => {}
             Some(known) => *known = prepared.clone(),

@@ -9,12 +9,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use pgherd_router::plan::{Combine, Each, Kind, Params, Plan, Statement, Template};
-use pgherd_router::{ShardId, Topology};
+use pgherd_router::{ShardId, Topology, lexer};
 use pgherd_wire::message::{self, Report};
 
 use super::fan::Via;
 use super::link::{Expect, Undo};
-use super::merge::{Paused, Portion};
+use super::merge::Portion;
+use super::portals::{Care, reads_at_bind, stale};
 use super::query::{as_each, refused};
 use super::statements::{Prepared, ServerName, StatementId};
 use super::transaction::Block;
@@ -25,7 +26,7 @@ pub enum Pending {
     Parse {
         prepared: Rc<Prepared>,
         name: Box<[u8]>,
-        unnamed: u32,
+        unnamed: u16,
     },
     Describe {
         prepared: Rc<Prepared>,
@@ -55,15 +56,8 @@ pub(super) enum Place {
     Link(ShardId),
     /// The session runs it itself.
     Local,
-    /// On several shards, at Execute.
-    Fan {
-        plan: Rc<Plan>,
-        tail: Rc<[u8]>,
-        describe: bool,
-        done: bool,
-        /// It was executed with a row limit.
-        merging: Option<Rc<Paused>>,
-    },
+    /// On several shards, at Execute: see `portals`.
+    Fan { plan: Rc<Plan>, tail: Rc<[u8]>, care: Care },
 }
 
 /// Messages that may wait for a server at once; then they go to one that can check them.
@@ -101,7 +95,7 @@ impl Session {
     }
 
     /// An error of pgherd's own in a batch.
-    async fn batch_error(&mut self, report: Report) -> Result<(), End> {
+    pub(super) async fn batch_error(&mut self, report: Report) -> Result<(), End> {
         Box::pin(self.flush_pending(None)).await?;
         if self.skipping() {
             // An earlier message failed already: this one was never looked at.
@@ -155,15 +149,12 @@ impl Session {
         if self.skipping() {
             return Ok(());
         }
-        if !parse.name.is_empty() && self.client.statements.contains_key(parse.name) {
-            let name = String::from_utf8_lossy(parse.name).into_owned();
-            return self
-                .batch_error(Report::error("42P05", format!("prepared statement \"{name}\" already exists")))
-                .await;
-        }
         self.see_own_schema().await?;
         let topology = self.topology();
         let analysis = self.analysis(&topology, &prepared);
+        if !parse.name.is_empty() && self.client.statements.contains_key(parse.name) {
+            return self.name_is_taken(parse.name, &prepared, &analysis).await;
+        }
         if analysis.len() > 1 {
             let report = Report::error("42601", "cannot insert multiple commands into a prepared statement");
             return self.batch_error(report).await;
@@ -195,13 +186,44 @@ impl Session {
         Ok(())
     }
 
+    /// A Parse under a name that the client has given already. PostgreSQL reads the statement first, and what is wrong with it is
+    /// what it says.
+    async fn name_is_taken(
+        &mut self,
+        name: &[u8],
+        prepared: &Rc<Prepared>,
+        analysis: &[Statement],
+    ) -> Result<(), End> {
+        if let [statement] = analysis
+            && !is_local(analysis)
+            && !self.client.failed
+        {
+            let shard = if self.db.sharded { statement.template.home() } else { ShardId(0) };
+            match self.link_for(shard).await {
+                Ok(index) => {
+                    self.put(index, prepared, None);
+                    self.links[index].unsynced = true;
+                }
+                Err(LinkError::Refused(report)) => return self.batch_error(report).await,
+                Err(LinkError::End(end)) => return Err(end),
+            }
+            self.settle().await?;
+            if self.skipping() {
+                return Ok(());
+            }
+        }
+        let name = String::from_utf8_lossy(name);
+        let why = format!("prepared statement \"{name}\" already exists");
+        self.batch_error(Report::error("42P05", why)).await
+    }
+
     /// Makes sure that the link's server has the statement. Returns its name there; a Parse goes ahead where it lacks.
     /// `forward`: the client waits for a ParseComplete of this statement, under the given name.
-    fn put(
+    pub(super) fn put(
         &mut self,
         index: usize,
         prepared: &Rc<Prepared>,
-        client_name: Option<(&[u8], u32)>,
+        client_name: Option<(&[u8], u16)>,
     ) -> ServerName {
         if let Some(inner) = prepared.needs.get() {
             self.put(index, inner, None);
@@ -212,7 +234,7 @@ impl Session {
         let state = &mut link.server.state;
         state.tick += 1;
         let tick = state.tick;
-        let undo = |(name, unnamed): (&[u8], u32)| Undo::Define(name.into(), unnamed);
+        let undo = |(name, unnamed): (&[u8], u16)| Undo::Define(name.into(), unnamed);
         if let Some(used) = state.prepared.get_mut(&prepared.id) {
             *used = tick;
             if let Some(name) = client_name {
@@ -410,6 +432,7 @@ impl Session {
     }
 
     pub(super) fn send_sync(&mut self, index: usize) {
+        self.piped = false;
         let link = &mut self.links[index];
         link.out.extend_from_slice(message::SYNC);
         link.expects.push_back(Expect::Sync);
@@ -432,7 +455,7 @@ impl Session {
     }
 
     /// A name is about to be judged: what is under way may yet take its definition back.
-    async fn settle_names(&mut self) -> Result<(), End> {
+    pub(super) async fn settle_names(&mut self) -> Result<(), End> {
         self.flush_pending(None).await?;
         self.settle().await
     }
@@ -498,6 +521,10 @@ impl Session {
             if !self.still_there(bind.statement, &prepared).await? {
                 return Ok(());
             }
+            // Nothing in these statements is a parameter, but what the Parse declared as one counts.
+            if let Some(report) = miscounted(&bind, prepared.types.len()) {
+                return self.batch_error(report).await;
+            }
             self.reply(message::BIND_COMPLETE, Undo::Nothing);
             self.portals.insert(bind.portal, Portal::new(prepared, Place::Local));
             return Ok(());
@@ -535,6 +562,9 @@ impl Session {
         {
             return Ok(());
         }
+        if self.fans && !self.makes_room(bind.portal).await? {
+            return Ok(());
+        }
         let shard = match &plan {
             Plan::Any => Some(self.any_shard()),
             Plan::One(shard) => Some(*shard),
@@ -564,15 +594,13 @@ impl Session {
                 if !self.still_there(bind.statement, &prepared).await? {
                     return Ok(());
                 }
+                if let Some(report) = miscounted(&bind, parameters(&prepared, &statement.template)) {
+                    return self.batch_error(report).await;
+                }
                 self.reply(message::BIND_COMPLETE, Undo::Nothing);
-                let place = Place::Fan {
-                    plan: Rc::new(as_each(plan, shard)),
-                    tail: bind.tail.into(),
-                    describe: false,
-                    done: false,
-                    merging: None,
-                };
-                self.portals.insert(bind.portal, Portal::new(prepared, place));
+                let care = Care { made: self.marks(), ..Care::default() };
+                let place = Place::Fan { plan: Rc::new(as_each(plan, shard)), tail: bind.tail.into(), care };
+                self.note_portal(bind.portal, Portal::new(prepared, place));
             }
         }
         Ok(())
@@ -708,8 +736,12 @@ impl Session {
                 self.reply(message::NO_DATA, Undo::Nothing);
                 Ok(())
             }
-            Place::Fan { describe, .. } => {
-                *describe = true;
+            Place::Fan { care, .. } => {
+                care.describe = true;
+                if care.done || care.open.is_some() {
+                    // No Execute of it will say so.
+                    return self.describe_portals(None).await;
+                }
                 Ok(())
             }
             Place::Link(shard) => {
@@ -808,11 +840,15 @@ impl Session {
                 self.send_execute(index, name, rows, template.read_only, template.ddl);
                 Ok(())
             }
-            Place::Fan { plan, tail, describe, done, mut merging } => {
+            Place::Fan { plan, tail, care } => {
+                let Care { describe, done, open: mut merging, .. } = care;
                 self.settle().await?;
                 self.settle_names().await?;
                 if self.skipping() {
                     return Ok(());
+                }
+                if care.stale {
+                    return self.batch_error(stale()).await;
                 }
                 let one_row = matches!(&*plan, Plan::Each(Each { combine: Combine::Aggregate(_), .. }));
                 if (rows != 0 && !one_row) || merging.is_some() {
@@ -822,22 +858,20 @@ impl Session {
                     let bound = (&*tail, describe);
                     let outcome =
                         self.execute_piece(&prepared, template, &plan, bound, &mut merging, rows).await?;
-                    if let Some(Portal { place: Place::Fan { merging: own, describe, .. }, .. }) =
-                        self.portals.get_mut(name)
-                    {
-                        *own = merging;
-                        *describe = false;
+                    if let Some(care) = self.care_of(name) {
+                        care.open = merging;
+                        care.describe = false;
                     }
                     return self.say_portion(outcome);
                 }
-                if done && one_row {
+                if done && (one_row || reads_at_bind(&prepared.sql, template, &plan)) {
                     self.client.say(|o| message::command_complete(o, "SELECT 0"));
                     return Ok(());
                 }
                 if done {
                     // A portal that ran to its end returns no more rows.
-                    let report = Report::error("55000", "portal has been run already");
-                    return self.batch_error(report).await;
+                    let why = format!("portal \"{}\" cannot be run", String::from_utf8_lossy(name));
+                    return self.batch_error(Report::error("55000", why)).await;
                 }
                 if let Some(report) = self.before_running(&prepared.sql, template) {
                     return self.batch_error(report).await;
@@ -848,8 +882,9 @@ impl Session {
                 let plan_clone = Plan::clone(&plan);
                 let via = Via::Extended { prepared: &prepared, tail: &tail, describe };
                 let outcome = self.run_plan(&prepared.sql, template, plan_clone, via).await?;
-                if let Some(Portal { place: Place::Fan { done, .. }, .. }) = self.portals.get_mut(name) {
-                    *done = true;
+                if let Some(care) = self.care_of(name) {
+                    care.done = true;
+                    care.describe = false;
                 }
                 if let (Kind::SetConfig(calls), Ok(_)) = (&template.kind, &outcome) {
                     let (mut formats, mut values, mut results) = (Vec::new(), Vec::new(), Vec::new());
@@ -935,7 +970,7 @@ impl Session {
                 }
                 self.reply(message::CLOSE_COMPLETE, Undo::Nothing);
             }
-            Some(Portal { place: Place::Fan { merging: Some(merging), .. }, .. }) => {
+            Some(Portal { place: Place::Fan { care: Care { open: Some(merging), .. }, .. }, .. }) => {
                 self.flush_pending(None).await?;
                 self.close_pieces(&merging).await?;
                 self.reply(message::CLOSE_COMPLETE, Undo::Nothing);
@@ -950,7 +985,6 @@ impl Session {
             return Ok(());
         }
         self.flush_pending(None).await?;
-        self.describe_fans().await?;
         for link in &mut self.links {
             if link.unsynced {
                 link.flush_local(&mut self.client);
@@ -960,61 +994,15 @@ impl Session {
         Ok(())
     }
 
-    /// Portals over several shards that were described and not executed: one shard describes them.
-    async fn describe_fans(&mut self) -> Result<(), End> {
-        let waiting: Vec<_> = self
-            .portals
-            .iter()
-            .filter(|(_, p)| matches!(p.place, Place::Fan { describe: true, done: false, .. }))
-            .map(|(name, portal)| (name.to_vec(), portal.clone()))
-            .collect();
-        for (name, portal) in waiting {
-            let Place::Fan { plan, tail, .. } = &portal.place else { continue };
-            let shard = match &**plan {
-                Plan::Each(each) => each.shards[0],
-                Plan::Merge(merge) => merge.shards[0],
-                Plan::Explain(explain) => explain.shards[0],
-                Plan::Gather(gather) => gather.scratch.unwrap_or_else(|| self.any_shard()),
-                Plan::Draw(_) => ShardId(0),
-                _ => self.any_shard(),
-            };
-            let index = match self.link_for(shard).await {
-                Ok(index) => index,
-                Err(LinkError::Refused(report)) => return self.batch_error(report).await,
-                Err(LinkError::End(end)) => return Err(end),
-            };
-            let server_name = self.put(index, &portal.prepared, None);
-            let link = &mut self.links[index];
-            // Bound on the server only to be described: its BindComplete is not the client's.
-            message::frame(&mut link.out, b'B', |o| {
-                o.push(0);
-                o.extend_from_slice(server_name.as_bytes());
-                o.push(0);
-                o.extend_from_slice(tail);
-            });
-            message::describe(&mut link.out, b'P', b"");
-            link.expects.push_back(Expect::BindQuiet);
-            link.expects.push_back(Expect::Describe);
-            link.unsynced = true;
-            if let Some(Portal { place: Place::Fan { describe, .. }, .. }) = self.portals.get_mut(&name) {
-                *describe = false;
-            }
-        }
-        Ok(())
-    }
-
     pub(super) async fn on_sync(&mut self) -> Result<(), End> {
         if !self.skipping() {
             self.flush_pending(None).await?;
-            if !self.skipping() {
-                self.describe_fans().await?;
-            }
         }
-        if self.skipping() {
+        if self.skipping() && self.fans {
             // The batch has had its error: what waited for a description is not described by a later one.
             for portal in self.portals.values_mut() {
-                if let Place::Fan { describe, .. } = &mut portal.place {
-                    *describe = false;
+                if let Place::Fan { care, .. } = &mut portal.place {
+                    care.describe = false;
                 }
             }
         }
@@ -1037,6 +1025,7 @@ impl Session {
             self.say_ready();
             return Ok(());
         }
+        self.end_portals();
         let open: Vec<usize> =
             (0..self.links.len()).filter(|&i| self.links[i].unsynced || self.links[i].skipping).collect();
         match open[..] {
@@ -1102,7 +1091,7 @@ impl Session {
 impl Portal {
     /// Its plan is made and has not been run to its end.
     pub(super) fn is_planned(&self) -> bool {
-        matches!(self.place, Place::Fan { done: false, .. })
+        matches!(&self.place, Place::Fan { care, .. } if !care.done)
     }
 
     pub(super) fn new(prepared: Rc<Prepared>, place: Place) -> Self {
@@ -1116,6 +1105,31 @@ fn unknown(name: &[u8]) -> Report {
     }
     let name = String::from_utf8_lossy(name);
     Report::error("26000", format!("prepared statement \"{name}\" does not exist"))
+}
+
+/// How many parameters a statement has: those that its Parse declared, and those that it names. In DDL they are somebody else's.
+fn parameters(prepared: &Prepared, template: &Template) -> usize {
+    let declared = prepared.types.len();
+    if template.ddl || !prepared.sql.contains('$') {
+        return declared;
+    }
+    let tokens = lexer::tokens(&prepared.sql);
+    let named = tokens.iter().filter(|token| token.kind == lexer::TokenKind::Param);
+    declared.max(named.filter_map(|token| token.text.parse().ok()).max().unwrap_or(0))
+}
+
+/// A Bind whose values are not as many as the statement has parameters.
+fn miscounted(bind: &message::BindBody<'_>, required: usize) -> Option<Report> {
+    let (mut formats, mut values, mut results) = (Vec::new(), Vec::new(), Vec::new());
+    message::read_bind_tail(bind.tail, &mut formats, &mut values, &mut results).ok()?;
+    (values.len() != required).then(|| {
+        let name = String::from_utf8_lossy(bind.statement);
+        let supplied = values.len();
+        Report::error(
+            "08P01",
+            format!("bind message supplies {supplied} parameters, but prepared statement \"{name}\" requires {required}"),
+        )
+    })
 }
 
 /// As PostgreSQL says it: drivers tell it from other refusals by the routine.

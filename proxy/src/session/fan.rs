@@ -259,7 +259,7 @@ impl Session {
             Box::pin(self.take_snapshot()).await?;
         }
         if self.block.is_none() && self.pinned.is_none() {
-            self.release_all();
+            self.let_servers_go();
         }
         if shards.len() > 1 && self.db.sharded && self.pass.is_none() {
             self.pass = match self.pools.gate.try_enter() {

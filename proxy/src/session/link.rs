@@ -104,7 +104,7 @@ pub enum Undo {
     #[default]
     Nothing,
     /// A Parse: the name is free again. Of those without a name the n-th: see `Client::unnamed`.
-    Define(Box<[u8]>, u32),
+    Define(Box<[u8]>, u16),
     /// A Close: the statement is there again.
     Restore(Box<[u8]>, std::rc::Rc<Prepared>),
 }

@@ -18,13 +18,14 @@ use std::task::Poll;
 
 use pgherd_router::ShardId;
 use pgherd_router::order::{self, Sortable, Typed};
-use pgherd_router::plan::{Combine, Each, Merge, Plan, SortKey, Template};
+use pgherd_router::plan::{Merge, Plan, SortKey, Template};
 use pgherd_wire::frame::HEADER_BYTES;
 use pgherd_wire::message::{self, Report};
 
 use super::client::Client;
 use super::fan::{Via, same_columns};
 use super::link::{Expect, Link, Unit};
+use super::portals::by_pieces;
 use super::query::refused;
 use super::snapshot::{ATTEMPTS_MAX, Moment, overtaken};
 use super::statements::Prepared;
@@ -369,7 +370,7 @@ impl Session {
         };
         let mut merging = Merging::new(plan, String::new(), self.rounds_floats());
         let sql = plan.sql.as_deref().unwrap_or(text);
-        if let Err(report) = self.start(&mut merging, sql, statement.as_ref(), 0).await? {
+        if let Err(report) = self.start(&mut merging, sql, statement.as_ref(), None).await? {
             return Ok(Err(report));
         }
         match self.go_on(&mut merging, describe, u64::MAX, 0).await? {
@@ -401,17 +402,17 @@ impl Session {
         Ok((statement, bind.split_off(7)))
     }
 
-    /// Asks all shards, as of one moment. `rows`: of a portal, so many at first.
+    /// Asks all shards, as of one moment. `rows`: of a portal, so many at first; with 0 it is only opened.
     async fn start(
         &mut self,
         merging: &mut Merging,
         sql: &str,
         statement: Option<&(Rc<Prepared>, Vec<u8>)>,
-        rows: u32,
+        rows: Option<u32>,
     ) -> Result<Result<(), Report>, End> {
         let shards = merging.plan.shards.clone();
         for _ in 0..ATTEMPTS_MAX {
-            if rows > 0 {
+            if rows.is_some() {
                 // One that was overtaken goes with the transaction.
                 self.pieces += 1;
                 merging.portal = format!("pgherd_piece_{}", self.pieces);
@@ -441,7 +442,7 @@ impl Session {
         merging: &Merging,
         sql: &str,
         statement: Option<&(Rc<Prepared>, Vec<u8>)>,
-        rows: u32,
+        rows: Option<u32>,
         moment: &Moment,
     ) -> Result<(), Report> {
         for stream in &merging.streams {
@@ -470,7 +471,9 @@ impl Session {
             if moment.flush() {
                 link.out.extend_from_slice(message::FLUSH);
             }
-            message::execute(&mut link.out, portal, rows);
+            if rows != Some(0) {
+                message::execute(&mut link.out, portal, rows.unwrap_or(0));
+            }
             link.out.extend_from_slice(message::SYNC);
             link.expects.push_back(Expect::Unit(Unit::Stream));
         }
@@ -635,52 +638,14 @@ impl Session {
         merging: &mut Option<Rc<Paused>>,
         rows: u32,
     ) -> Result<Result<Portion, Report>, End> {
-        let plan = match plan {
-            Plan::Merge(merge) => merge.clone(),
-            Plan::Each(Each { shards, combine: Combine::Union, first_alone: false })
-                if template.read_only =>
-            {
-                Merge {
-                    shards: shards.clone(),
-                    sql: None,
-                    hidden: 0,
-                    keys: Vec::new(),
-                    offset: 0,
-                    limit: None,
-                    ties: false,
-                }
-            }
-            _ => {
-                let report = Report::error(
-                    "0A000",
-                    "a row limit is not supported for this statement on several shards",
-                )
-                .hint("Fetch all rows at once, or restrict the statement to one shard by its key.");
-                return Ok(Err(report));
-            }
+        let Some(plan) = by_pieces(template, plan) else {
+            let report =
+                Report::error("0A000", "a row limit is not supported for this statement on several shards")
+                    .hint("Fetch all rows at once, or restrict the statement to one shard by its key.");
+            return Ok(Err(report));
         };
-        self.settle().await?;
-        if self.links.iter().any(|l| l.unsynced) {
-            match self.batch_to_block().await {
-                Ok(()) => {}
-                Err(LinkError::Refused(report)) => return Ok(Err(report)),
-                Err(LinkError::End(end)) => return Err(end),
-            }
-        }
-        if self.block.is_none() {
-            // The portals of the shards live in a transaction.
-            self.block = Some(Block::new(false, Default::default(), self.settings.clone()));
-        }
-        self.sync_links();
-        match self.join_all(&plan.shards).await {
-            Ok(()) => {}
-            Err(LinkError::Refused(report)) => return Ok(Err(report)),
-            Err(LinkError::End(end)) => return Err(end),
-        }
-        if !template.read_only {
-            for link in &mut self.links {
-                link.wrote |= plan.shards.contains(&link.shard);
-            }
+        if let Err(report) = self.join_for_pieces(template, &plan).await? {
+            return Ok(Err(report));
         }
         // 0: all that is left.
         let (most, piece) = match rows {
@@ -688,7 +653,13 @@ impl Session {
             rows => (rows.into(), rows.min(PIECE_ROWS_MAX)),
         };
         let running = match merging {
-            Some(running) => running.clone(),
+            Some(running) => {
+                // What other statements have said meanwhile is not its.
+                for link in self.links.iter_mut().filter(|link| plan.shards.contains(&link.shard)) {
+                    link.captured.begin();
+                }
+                running.clone()
+            }
             None => {
                 let statement = match self.rewritten(prepared, tail, &plan) {
                     Ok(statement) => statement,
@@ -696,7 +667,7 @@ impl Session {
                 };
                 let rounded = self.rounds_floats();
                 let mut new = Merging::new(&plan, String::new(), rounded);
-                if let Err(report) = self.start(&mut new, "", Some(&statement), piece).await? {
+                if let Err(report) = self.start(&mut new, "", Some(&statement), Some(piece)).await? {
                     self.purge_broken();
                     return Ok(Err(report));
                 }
@@ -717,6 +688,69 @@ impl Session {
 }
 
 impl Session {
+    /// Joins the shards that a portal reads from, which live in a transaction.
+    pub(super) async fn join_for_pieces(
+        &mut self,
+        template: &Template,
+        plan: &Merge,
+    ) -> Result<Result<(), Report>, End> {
+        self.settle().await?;
+        if self.links.iter().any(|l| l.unsynced) {
+            match self.batch_to_block().await {
+                Ok(()) => {}
+                Err(LinkError::Refused(report)) => return Ok(Err(report)),
+                Err(LinkError::End(end)) => return Err(end),
+            }
+        }
+        if self.block.is_none() {
+            self.block = Some(Block::new(false, Default::default(), self.settings.clone()));
+        }
+        self.sync_links();
+        match self.join_all(&plan.shards).await {
+            Ok(()) => {}
+            Err(LinkError::Refused(report)) => return Ok(Err(report)),
+            Err(LinkError::End(end)) => return Err(end),
+        }
+        if !template.read_only {
+            for link in &mut self.links {
+                link.wrote |= plan.shards.contains(&link.shard);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Opens a portal on its shards, which have joined: its snapshots are taken, and no row is read.
+    pub(super) async fn open_merge(
+        &mut self,
+        prepared: &Rc<Prepared>,
+        tail: &[u8],
+        plan: &Merge,
+    ) -> Result<Result<Merging, Report>, End> {
+        let statement = match self.rewritten(prepared, tail, plan) {
+            Ok(statement) => statement,
+            Err(report) => return Ok(Err(report)),
+        };
+        let mut merging = Merging::new(plan, String::new(), self.rounds_floats());
+        if let Err(report) = self.start(&mut merging, "", Some(&statement), Some(0)).await? {
+            self.purge_broken();
+            return Ok(Err(report));
+        }
+        let indices: Vec<usize> =
+            (0..self.links.len()).filter(|&i| plan.shards.contains(&self.links[i].shard)).collect();
+        self.run_units_watched(&indices).await?;
+        let said: Vec<_> = indices.iter().map(|&i| self.unit_result(i)).collect();
+        let failed = said.into_iter().find_map(Result::err);
+        let outcome = match failed {
+            Some(report) => Err(moved(report, &prepared.sql, plan.sql.as_deref())),
+            None => merging.learn(&mut self.links, &mut self.client, false).map(|()| {
+                merging.streams.iter_mut().for_each(|stream| stream.suspended = true);
+                merging
+            }),
+        };
+        self.purge_broken();
+        Ok(outcome)
+    }
+
     /// The client closes a portal that was read piece by piece.
     pub(super) async fn close_pieces(&mut self, paused: &Paused) -> Result<(), End> {
         self.settle().await?;

@@ -8,7 +8,7 @@
 //!
 //! The rooms: [`client`] and [`link`] are the two sides; `query` and `extended` take in the client's messages, `now`
 //! those that need no waiting;
-//! `fan` runs a statement on several shards, `merge` where their rows are sorted into one stream; `gather` lets one finish it with rows of the others; `transaction` begins and ends;
+//! `fan` runs a statement on several shards, `portals` keeps those that are bound and not executed, `merge` where their rows are sorted into one stream; `gather` lets one finish it with rows of the others; `transaction` begins and ends;
 //! `hold` plans, and waits for what is about to move; `copy` splits COPY FROM; `schema` reads what a transaction changed; `named` is SQL PREPARE and set_config; `pin` keeps servers
 //! with their client.
 //!
@@ -29,6 +29,7 @@ mod named;
 mod names;
 mod now;
 mod pin;
+mod portals;
 mod query;
 mod schema;
 mod seldom;
@@ -117,6 +118,8 @@ pub struct Session {
     startup: Arc<Settings>,
     settings: Arc<Settings>,
     portals: Names<Portal>,
+    /// Some of them are over several shards.
+    fans: bool,
     /// SQL cursors, by the shard that they were declared on.
     cursors: Seldom<String, ShardId>,
     /// Messages of the extended protocol whose server is not known yet.
@@ -165,6 +168,7 @@ impl Session {
             settings: startup.clone(),
             startup,
             portals: Names::default(),
+            fans: false,
             cursors: Seldom::default(),
             pending: Vec::new(),
             skip: false,
@@ -482,6 +486,9 @@ impl Session {
             self.settle().await?;
             self.adopt_status();
         }
+        if self.fans && !self.skipping() {
+            self.see_to_portals(kind, body).await?;
+        }
         match kind {
             b'Q' => self.on_query(body).await,
             b'P' => self.on_parse(body).await,
@@ -756,6 +763,7 @@ impl Session {
         };
         self.client.status = status;
         self.piped = false;
+        self.end_portals();
         self.client.count_ready();
         self.client.say_reports();
         self.client.say(|o| message::ready_for_query(o, status));
@@ -781,6 +789,7 @@ impl Session {
 
     fn release_all(&mut self) {
         self.portals.clear();
+        self.fans = false;
         self.cursors.clear();
         // Before they go back: from then on a cancel request must not find them.
         self.cancel.clear();
@@ -892,7 +901,7 @@ impl Session {
             self.settle().await?;
             self.adopt_status();
             if self.block.is_none() && self.pinned.is_none() {
-                self.release_all();
+                self.let_servers_go();
             }
         }
         self.join(shard).await

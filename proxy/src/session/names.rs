@@ -64,6 +64,15 @@ impl<T> Names<T> {
         self.named.clear();
     }
 
+    pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        if self.nameless.as_ref().is_some_and(|value| !keep(value)) {
+            self.nameless = None;
+        }
+        if !self.named.is_empty() {
+            self.named.retain(|_, value| keep(value));
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.named.len() + usize::from(self.nameless.is_some())
     }

@@ -161,6 +161,7 @@ impl Session {
     fn frame_now(&mut self, kind: u8, body: &[u8]) -> bool {
         // After an error, in a COPY, or with a lost server, the long way knows what to do.
         if self.skip
+            || self.fans
             || self.links.iter().any(|l| l.skipping || l.copying || l.stray_ready || l.broken.is_some())
         {
             return false;
@@ -435,8 +436,8 @@ impl Session {
         if self.links.iter().enumerate().any(|(i, l)| i != index && !l.expects.is_empty()) {
             return false;
         }
-        // A portal over several shards may be waiting for its description.
-        if self.portals.values().any(|portal| matches!(portal.place, Place::Fan { .. })) {
+        // One that no server knows of ends here without being told.
+        if self.portals.values().any(|portal| !matches!(portal.place, Place::Link(_))) {
             return false;
         }
         self.send_sync(index);

@@ -355,6 +355,7 @@ impl Session {
     ) -> Result<(), End> {
         match self.link_for(shard).await {
             Ok(index) => {
+                self.end_portals();
                 self.send_query(index, raw, read_only, ddl);
                 Ok(())
             }
@@ -367,6 +368,7 @@ impl Session {
     }
 
     pub(super) fn send_query(&mut self, index: usize, raw: &[u8], read_only: bool, ddl: bool) {
+        self.piped = false;
         let link = &mut self.links[index];
         message::frame(&mut link.out, b'Q', |o| {
             o.extend_from_slice(raw);

@@ -65,11 +65,15 @@ pub struct Block {
     pub drew: bool,
     /// Every participant has its snapshot, all of one moment, and keeps it: no shard has to join any more.
     pub snapshot: bool,
+    /// Savepoints so far, those included that are gone: a portal made behind one goes with it.
+    pub marks: u64,
 }
 
 enum Prologue {
     Savepoint {
         name: String,
+        /// It is the n-th.
+        mark: u64,
         settings: Arc<Settings>,
         /// How many changes of channels came before it.
         channels: usize,
@@ -103,6 +107,7 @@ impl Block {
             scratch: None,
             drew: false,
             snapshot: false,
+            marks: 0,
         }
     }
 
@@ -393,7 +398,9 @@ impl Session {
         let settings = self.settings.clone();
         if let Some(block) = &mut self.block {
             let channels = block.channels.len();
-            block.prologue.push(Prologue::Savepoint { name: name.to_owned(), settings, channels });
+            block.marks += 1;
+            let mark = block.marks;
+            block.prologue.push(Prologue::Savepoint { name: name.to_owned(), mark, settings, channels });
         }
         Ok(Ok("SAVEPOINT"))
     }
@@ -442,14 +449,19 @@ impl Session {
         }
         self.client.failed = false;
         let mut restored = None;
+        let mut mark = None;
         if let Some(block) = &mut self.block {
             block.verdict = false;
             block.topology_stale |= block.ddl;
             block.prologue.truncate(at + 1);
-            if let Some(Prologue::Savepoint { settings, channels, .. }) = block.prologue.last() {
+            if let Some(Prologue::Savepoint { settings, channels, mark: of, .. }) = block.prologue.last() {
+                mark = Some(*of);
                 restored = Some(settings.clone());
                 block.channels.truncate(*channels);
             }
+        }
+        if let Some(mark) = mark {
+            self.end_portals_behind(mark);
         }
         if let Some(settings) = restored
             && *settings != *self.settings
@@ -843,9 +855,12 @@ impl Session {
                 self.db.refresh().await;
             }
         }
-        if self.pinned.is_none() {
-            self.release_all();
-            self.card.stand.clear();
+        match self.pinned {
+            None => {
+                self.release_all();
+                self.card.stand.clear();
+            }
+            Some(_) => self.end_portals(),
         }
     }
 
@@ -960,6 +975,7 @@ impl Session {
 
     /// SET LOCAL, SET CONSTRAINTS, SET TRANSACTION: on every participant, and on those that join later.
     pub(super) async fn set_local(&mut self, text: &str) -> Result<Result<String, Report>, End> {
+        let pipelined = self.in_pipeline();
         if let Err(e) = self.take_batch_in().await {
             return match e {
                 LinkError::Refused(report) => Ok(Err(report)),
@@ -999,7 +1015,8 @@ impl Session {
             block.prologue.push(Prologue::Statement(text.trim().trim_end_matches(';').to_owned()));
         }
         self.purge_broken();
-        if result.is_ok() && self.block.is_none() {
+        // A batch is no block, however many statements it has, and a string is one.
+        if result.is_ok() && self.block.as_ref().is_none_or(|block| !block.explicit && pipelined) {
             // The server said so too, to us.
             let what = match text.split_ascii_whitespace().nth(1).map(str::to_ascii_uppercase).as_deref() {
                 Some("LOCAL") => "SET LOCAL",
