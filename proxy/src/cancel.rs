@@ -101,6 +101,10 @@ pub struct CancelKeys {
 const SHORT: usize = 4;
 const LONG: usize = 32;
 
+/// Numbers that no server's process has (Linux has at most 2^22 of them), and positive ones: some clients read them as signed. A
+/// notification names the server's process, and a client that takes those with its own number for its own must not take another's.
+const PROCESSES: std::ops::RangeInclusive<u32> = (1 << 22) + 1..=i32::MAX as u32;
+
 /// As it is kept: there are many, and few are long.
 enum Secret {
     Short([u8; SHORT]),
@@ -150,8 +154,7 @@ impl CancelKeys {
     /// `long`: the client's protocol is 3.2 or newer.
     pub fn register(&self, entry: Arc<CancelEntry>, long: bool) -> CancelKey {
         loop {
-            // Positive, as process ids are: some clients read it as a signed number.
-            let process = rand::random::<u32>() >> 1;
+            let process = rand::random_range(PROCESSES);
             let length = if long { LONG } else { SHORT };
             let mut key = CancelKey { process, secret: [0; LONG], length };
             rand::fill(&mut key.secret[..length]);
@@ -183,6 +186,7 @@ mod tests {
         for long in [false, true] {
             let entry = Arc::new(CancelEntry::default());
             let key = keys.register(entry.clone(), long);
+            assert!(key.process > 4_194_304 && key.process <= i32::MAX as u32, "{}", key.process);
             let with = |secret: &[u8]| CancelKey::new(key.process, secret).and_then(|key| keys.find(key));
             assert!(with(key.secret()).is_some_and(|found| Arc::ptr_eq(&found, &entry)));
             for at in 0..key.secret().len() {

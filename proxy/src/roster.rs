@@ -194,7 +194,7 @@ pub struct Card {
     pub statements: Cell<u32>,
     pub stand: Stand,
     /// It keeps servers between transactions.
-    pub pinned: RefCell<Option<pinned::Shown>>,
+    pub pinned: RefCell<Option<Box<pinned::Shown>>>,
     /// The server of a replication connection.
     pub walsender: RefCell<Option<Arc<Listed>>>,
     pub cancel: Arc<CancelEntry>,
@@ -268,7 +268,7 @@ impl Card {
             server: self.server.get(),
             statements: self.statements.get(),
             application_name,
-            pinned: self.pinned.borrow().clone(),
+            pinned: self.pinned.borrow().as_deref().cloned(),
             walsender: self.walsender.borrow().clone(),
         }
     }

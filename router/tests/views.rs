@@ -34,6 +34,12 @@ fn a_view_is_planned_as_its_query() {
             "SELECT id FROM livelier",
             with("SELECT id FROM (SELECT l.id FROM @ l) AS \"livelier\""),
         ),
+        // What a view becomes has its name as an alias. It was taken for the view again, without end.
+        (
+            "its query in its place",
+            "SELECT id FROM (SELECT id FROM customers) AS \"lively\"",
+            "each of s0, s1, s2, s3: union".to_owned(),
+        ),
         ("another schema's", "SELECT id FROM depot.lively", "refused".to_owned()),
         ("a whole row", "SELECT lively FROM lively", "refused".to_owned()),
         ("a whole row by its alias", "SELECT count(l) FROM lively l", "refused".to_owned()),

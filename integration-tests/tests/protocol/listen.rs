@@ -69,6 +69,10 @@ fn listening_is_as_on_a_connection_of_ones_own() {
             "a failed block",
             &["BEGIN", "LISTEN l5", "SELECT 1/0", "LISTEN l5b", "COMMIT", "NOTIFY l5", "NOTIFY l5b"],
         ),
+        (
+            "a transaction that is to be prepared",
+            &["BEGIN", "LISTEN l20", "PREPARE TRANSACTION 'listening'", "SELECT 1", "ROLLBACK", "NOTIFY l20"],
+        ),
         ("UNLISTEN in a block", &["LISTEN l6", "BEGIN", "UNLISTEN *", "NOTIFY l6", "COMMIT", "NOTIFY l6"]),
         (
             "in one string",

@@ -162,7 +162,7 @@ async fn run(
     let db = &servers.db;
     // Whoever begins to serve from here on sees that rows are being moved.
     state::begin(servers, options.rate).await?;
-    proxies_fit(servers).await?;
+    proxies_fit(servers, options.patience, watch).await?;
     prepare::new_shards(servers, mover, options.patience, watch).await?;
     let planned = plan::plan(servers, &options.keys).await?;
     fits(servers, &planned).await?;
@@ -185,13 +185,11 @@ async fn run(
     }
     if ended.left.is_empty() && !ended.cancelled {
         state::conclude(servers, &planned).await?;
+        prepare::leaving_shards(servers, mover).await;
     }
     // What is not known yet needs its fence.
     if ended.unknown == 0 {
         lower(servers, &planned, options.patience).await?;
-    }
-    if ended.left.is_empty() && !ended.cancelled {
-        prepare::emptied_shards(servers, mover, watch).await?;
     }
     ended.pauses.sort_unstable();
     tracing::info!(
@@ -213,7 +211,7 @@ async fn run(
 }
 
 /// Every pgherd that serves this database can reach every shard, and will be told of holds.
-async fn proxies_fit(servers: &Servers) -> Result<(), Problem> {
+async fn proxies_fit(servers: &Servers, patience: Duration, watch: &dyn Watch) -> Result<(), Problem> {
     let database = literal(&servers.db.name);
     let names: Vec<String> = servers.db.config.shards.iter().map(|shard| literal(&shard.name)).collect();
     let catalog = servers.lend(servers.catalog()).await?;
@@ -223,8 +221,18 @@ async fn proxies_fit(servers: &Servers) -> Result<(), Problem> {
         names.join(", "),
         names.join(", ")
     );
-    if let Some(row) = catalog.rows(&unknowing).await?.first() {
+    let started = tokio::time::Instant::now();
+    let mut said = false;
+    while let Some(row) = catalog.rows(&unknowing).await?.first() {
         let [Some(proxy), Some(shards)] = &row[..] else { return Err("a lease cannot be read".into()) };
+        // One that has read it again keeps its old lease until its last session has followed.
+        if started.elapsed() < patience {
+            if !std::mem::replace(&mut said, true) {
+                watch.say(&format!("waiting for the pgherd at {proxy} to know {shards}: let it read the configuration again (RELOAD)"));
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            continue;
+        }
         return Err(format!("the pgherd at {proxy} does not know {shards}: let it read the configuration again (RELOAD), then apply").into());
     }
     // One that serves without a lease would not hear of a hold.

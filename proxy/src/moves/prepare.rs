@@ -9,7 +9,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use pgherd_config::{Method, NewKeys, SslMode, TablePlacement};
+use pgherd_config::{SslMode, TablePlacement};
 use pgherd_rebalance::sql::literal;
 use tokio::time::Instant;
 
@@ -61,7 +61,7 @@ pub async fn new_shards(
         schema(servers, shard).await.map_err(|e| format!("the schema of shard {name}: {}", describe(&*e)))?;
         let started = Instant::now();
         loop {
-            match change(servers, mover, shard, Change::Joins).await {
+            match join(servers, mover, shard).await {
                 Ok(()) => break,
                 Err(error) if started.elapsed() > patience => {
                     return Err(format!("shard {name} cannot join: {}", describe(&*error)).into());
@@ -75,58 +75,6 @@ pub async fn new_shards(
         tracing::info!(shard = name, "a shard has joined");
     }
     Ok(())
-}
-
-/// Shards that are empty now and are to stay so are members no more: they may leave the file.
-///
-/// # Errors
-/// What stands in the way: they stay members.
-pub async fn emptied_shards(servers: &Servers, mover: &Mover, watch: &dyn Watch) -> Result<(), Problem> {
-    if !members_are_kept(servers).await? {
-        return Ok(());
-    }
-    let database = literal(&servers.db.name);
-    for shard in 0..servers.db.config.shards.len() {
-        if is_wished(servers, shard) || shard == facts::FIRST || shard == servers.catalog() {
-            continue;
-        }
-        let name = servers.name(shard);
-        let of = format!("WHERE database = {database} AND shard = {}", literal(name));
-        let sql = format!(
-            "SELECT 1 FROM pgherd.shards {of} AND NOT EXISTS (SELECT FROM pgherd.placement {of})
-             AND NOT EXISTS (SELECT FROM pgherd.parts {of}) AND NOT EXISTS (SELECT FROM pgherd.directory {of})"
-        );
-        if servers.rows(servers.catalog(), &sql).await?.is_empty() {
-            continue;
-        }
-        change(servers, mover, shard, Change::Leaves)
-            .await
-            .map_err(|e| format!("shard {name} is empty and cannot leave yet: {}", describe(&*e)))?;
-        watch.say(&format!("shard {name} is empty: it may leave the file"));
-        tracing::info!(shard = name, "a shard has left");
-    }
-    Ok(())
-}
-
-/// It has a weight, or something of the configuration names it.
-fn is_wished(servers: &Servers, shard: usize) -> bool {
-    let config = &servers.db.config;
-    let by_method = |method: &Method| match method {
-        Method::Hash => false,
-        Method::Directory(new_keys) => *new_keys == NewKeys::Shard(shard),
-        Method::Range(ranges) => ranges.iter().any(|range| range.shard == shard),
-        // Among several the weights choose.
-        Method::List(lists) => lists.iter().any(|list| list.shards == [shard]),
-    };
-    config.shards.get(shard).is_some_and(|of| of.weight > 0)
-        || config.distributions.iter().any(|of| by_method(&of.by))
-        || config.tables.iter().any(|table| table.placement == TablePlacement::Single { shard })
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
-    Joins,
-    Leaves,
 }
 
 /// Whether the catalog says which shards are members.
@@ -220,8 +168,60 @@ async fn dump(servers: &Servers) -> Result<String, Problem> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// What is done with everything on hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum With {
+    Join,
+    Leave,
+}
+
 /// With everything on hold: copies of the reference tables, sequences, and the membership.
-async fn change(servers: &Servers, mover: &Mover, shard: usize, change: Change) -> Result<(), Problem> {
+async fn join(servers: &Servers, mover: &Mover, shard: usize) -> Result<(), Problem> {
+    all_held(servers, mover, shard, With::Join).await
+}
+
+/// Shards without a weight that own nothing any more are no members from here on, and may be left out of the configuration. What
+/// cannot be done now is said in the log; the next `apply` tries again.
+pub async fn leaving_shards(servers: &Servers, mover: &Mover) {
+    for (at, shard) in servers.db.config.shards.iter().enumerate() {
+        let single = TablePlacement::Single { shard: at };
+        let has_tables = servers.db.config.tables.iter().any(|table| table.placement == single);
+        if shard.weight > 0 || at == facts::FIRST || at == servers.catalog() || has_tables {
+            continue;
+        }
+        let left = match owns_nothing(servers, at).await {
+            Ok(true) => all_held(servers, mover, at, With::Leave).await,
+            Ok(false) => continue,
+            Err(error) => Err(error),
+        };
+        match left {
+            Ok(()) => {
+                tracing::info!(shard = %shard.name, "a shard has left: it may be taken out of the configuration")
+            }
+            Err(e) => {
+                tracing::warn!(shard = %shard.name, why = %describe(&*e), "an empty shard cannot leave yet")
+            }
+        }
+    }
+}
+
+/// A member that no row is looked for on.
+async fn owns_nothing(servers: &Servers, shard: usize) -> Result<bool, Problem> {
+    if !members_are_kept(servers).await? {
+        return Ok(false);
+    }
+    let (database, name) = (literal(&servers.db.name), literal(servers.name(shard)));
+    let named = ["placement", "parts", "directory"].map(|table| {
+        format!("AND NOT EXISTS (SELECT FROM pgherd.{table} WHERE database = {database} AND shard = {name})")
+    });
+    let sql = format!(
+        "SELECT 1 FROM pgherd.shards WHERE database = {database} AND shard = {name} {}",
+        named.join(" ")
+    );
+    Ok(!servers.rows(servers.catalog(), &sql).await?.is_empty())
+}
+
+async fn all_held(servers: &Servers, mover: &Mover, shard: usize, with: With) -> Result<(), Problem> {
     let catalog = servers.lend(servers.catalog()).await?;
     let (first, name) = (servers.name(facts::FIRST), servers.name(shard));
     let sql = format!(
@@ -233,7 +233,7 @@ async fn change(servers: &Servers, mover: &Mover, shard: usize, change: Change) 
     let id: i64 = catalog.one(&sql).await?.ok_or("a move has no number")?.parse()?;
     mover.hold(id, "", "{\"all\":true}", first, name, "").await?;
     let outcome = match mover.acknowledged(id, DRAIN).await {
-        Ok(None) => held(servers, &catalog, id, shard, change).await,
+        Ok(None) => held(servers, &catalog, id, shard, with).await,
         Ok(Some(waiting)) => Err(waiting.into()),
         Err(error) => Err(error),
     };
@@ -256,7 +256,7 @@ async fn held(
     catalog: &Connection,
     id: i64,
     shard: usize,
-    change: Change,
+    with: With,
 ) -> Result<(), Problem> {
     let database = literal(&servers.db.name);
     let lock = format!(
@@ -265,28 +265,15 @@ async fn held(
     if catalog.one(&lock).await?.is_none() {
         return Err("the hold has expired".into());
     }
-    let of = literal(servers.name(shard));
-    let member = match (change, members_are_kept(servers).await?) {
-        (_, false) => String::new(),
-        (Change::Joins, true) => format!(
-            "INSERT INTO pgherd.shards (database, shard) VALUES ({database}, {of}) ON CONFLICT DO NOTHING;"
-        ),
-        (Change::Leaves, true) => {
-            format!("DELETE FROM pgherd.shards WHERE database = {database} AND shard = {of};")
-        }
-    };
-    if change == Change::Joins {
-        fill(servers, shard).await?;
+    if with == With::Leave {
+        let sql = format!(
+            "DELETE FROM pgherd.shards WHERE database = {database} AND shard = {};
+             UPDATE pgherd.moves SET state = 'done', ended = pg_catalog.clock_timestamp() WHERE id = {id}; COMMIT;",
+            literal(servers.name(shard))
+        );
+        catalog.run(&sql).await?;
+        return Ok(());
     }
-    catalog
-        .run(&format!(
-            "{member} UPDATE pgherd.moves SET state = 'done', ended = pg_catalog.clock_timestamp() WHERE id = {id}; COMMIT;"
-        ))
-        .await
-}
-
-/// Copies the reference tables, and sets sequences to where they are.
-async fn fill(servers: &Servers, shard: usize) -> Result<(), Problem> {
     let source = servers.lend(facts::FIRST).await?;
     let target = servers.lend(shard).await?;
     source.run("BEGIN; SET LOCAL lock_timeout = '1s'").await?;
@@ -306,7 +293,35 @@ async fn fill(servers: &Servers, shard: usize) -> Result<(), Problem> {
     }
     target.run("COMMIT").await?;
     source.run("COMMIT").await?;
+    let member = match members_are_kept(servers).await? {
+        true => format!(
+            "INSERT INTO pgherd.shards (database, shard) VALUES ({database}, {}) ON CONFLICT DO NOTHING;",
+            literal(servers.name(shard))
+        ),
+        false => String::new(),
+    };
+    catalog
+        .run(&format!(
+            "{member}
+             UPDATE pgherd.moves SET state = 'done', ended = pg_catalog.clock_timestamp() WHERE id = {id}; COMMIT;"
+        ))
+        .await?;
     servers.take_back(source);
     servers.take_back(target);
     Ok(())
+}
+
+/// It has a weight, or something of the configuration names it: an emptied shard does not join again.
+fn is_wished(servers: &Servers, shard: usize) -> bool {
+    let config = &servers.db.config;
+    let by_method = |method: &pgherd_config::Method| match method {
+        pgherd_config::Method::Hash => false,
+        pgherd_config::Method::Directory(new_keys) => *new_keys == pgherd_config::NewKeys::Shard(shard),
+        pgherd_config::Method::Range(ranges) => ranges.iter().any(|range| range.shard == shard),
+        // Among several the weights choose.
+        pgherd_config::Method::List(lists) => lists.iter().any(|list| list.shards == [shard]),
+    };
+    config.shards.get(shard).is_some_and(|of| of.weight > 0)
+        || config.distributions.iter().any(|of| by_method(&of.by))
+        || config.tables.iter().any(|table| table.placement == TablePlacement::Single { shard })
 }

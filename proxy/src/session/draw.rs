@@ -64,6 +64,7 @@ impl Session {
             let statements = self.analyze(&topology, &sql);
             let [statement] = &statements[..] else { return Ok(Err(malformed())) };
             return match self.plan(statement, &sql, Params::default()).await? {
+                Ok(Plan::Draw(_)) => Ok(Err(twice())),
                 Ok(plan) => {
                     let shard = one(&plan);
                     self.run_plan(&sql, &statement.template, as_each(plan, shard), Via::Simple).await
@@ -134,7 +135,7 @@ impl Session {
         values.extend(drawn.iter().map(|value| value.as_deref().map(str::as_bytes)));
         let params = Params { values: &values, formats: &formats, types: &prepared.types };
         let plan = match self.plan(statement, &prepared.sql, params).await? {
-            Ok(Plan::Draw(_)) if draws => return Ok(Err(twice())),
+            Ok(Plan::Draw(_)) => return Ok(Err(twice())),
             Ok(plan) => plan,
             Err(refusal) => return Ok(Err(refused(refusal))),
         };

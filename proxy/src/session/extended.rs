@@ -1139,8 +1139,11 @@ pub(super) fn ordinary(template: &Template, text: &str) -> bool {
         && template.effect.is_none()
         && !template.ddl
         && template.notices.is_empty()
-        // LOCK TABLE is refused outside a transaction, by whoever runs it.
-        && (template.read_only || !text.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("lock")))
+        // LOCK TABLE is refused outside a transaction, by whoever runs it; PREPARE TRANSACTION behind LISTEN.
+        && (template.read_only
+            || !text.trim_start().get(..4).is_some_and(|word| {
+                word.eq_ignore_ascii_case("lock") || word.eq_ignore_ascii_case("prep")
+            }))
 }
 
 /// Statements that no server needs to see.

@@ -1239,3 +1239,22 @@ impl From<End> for LinkError {
         Self::End(end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_client_is_small() {
+        // There are many of them: what only a running statement needs is boxed, or lent.
+        let sizes = [
+            ("the session", size_of::<Session>(), 768),
+            ("its client's side", size_of::<Client>(), 304),
+            ("its card", size_of::<crate::roster::Card>(), 304),
+        ];
+        for (what, bytes, bytes_max) in sizes {
+            println!("{what}: {bytes} bytes");
+            assert!(bytes <= bytes_max, "{what}: {bytes} bytes, at most {bytes_max}");
+        }
+    }
+}

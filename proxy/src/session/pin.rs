@@ -131,7 +131,7 @@ impl Session {
         }
         pin.shown = self.links.iter().map(|link| link.shard).collect();
         let shown = Shown { reasons: pin.reasons, since: pin.since, shards: pin.shown.clone() };
-        self.card.pinned.replace(Some(shown));
+        self.card.pinned.replace(Some(Box::new(shown)));
     }
 
     /// Nothing of the client's is left in a server.

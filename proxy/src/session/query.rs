@@ -606,7 +606,10 @@ impl Session {
                 | Kind::Listen(_)
                 | Kind::Unlisten(_)
         );
-        if !local {
+        let prepares = matches!(template.kind, Kind::Other)
+            && self.block.as_ref().is_some_and(|block| !block.channels.is_empty())
+            && prepares_transaction(text);
+        if !local && !prepares {
             return Ok(None);
         }
         self.settle().await?;
@@ -620,6 +623,14 @@ impl Session {
             if let Err(refusal) = template.plan(&topology, text, &[], Params::default()) {
                 return Ok(Some(Err(refused(refusal))));
             }
+        }
+        if let Kind::Other = template.kind {
+            // No server knows what it was to listen to. As every end that fails, it ends the block.
+            self.control(&Kind::Rollback { chain: false }).await?;
+            return Ok(Some(Err(Report::error(
+                "0A000",
+                "cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY",
+            ))));
         }
         if let Some((change, tag)) = Change::of(&template.kind) {
             let outcome = self.change_channels(change).await?;
@@ -697,6 +708,12 @@ impl Session {
         };
         Ok(Some(outcome))
     }
+}
+
+fn prepares_transaction(text: &str) -> bool {
+    let mut words = text.split_whitespace();
+    let mut is = |word: &str| words.next().is_some_and(|found| found.eq_ignore_ascii_case(word));
+    is("prepare") && is("transaction")
 }
 
 /// The first word, comments aside, is START: BEGIN cannot be followed by it.

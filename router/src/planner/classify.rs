@@ -996,6 +996,10 @@ fn sharded(topology: &Topology, sql: &str, tokens: &[Token], literals: &[Literal
 /// A query of views. `None`: nobody knows whether it is.
 fn of_views(topology: &Topology, sql: &str) -> Option<Draft> {
     let text = views::expanded(topology, sql)?;
+    if text == sql {
+        // Only an alias has a view's name: that of its query in its place, above all. It would be looked for without end.
+        return None;
+    }
     let inside = crate::lexer::tokens(&text);
     if let Some(refusal) = calls_user_code(topology, &inside) {
         return Some(Draft::refused(refusal));
