@@ -344,6 +344,15 @@ impl Roster {
         chosen.map(|card| card.tell(order)).count()
     }
 
+    /// Has all clients look whether there is something for them.
+    pub fn wake(&self) {
+        for card in self.cards.borrow().values() {
+            if let Some(waker) = &*card.waker.borrow() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     /// Tells all clients, and those who come.
     pub fn tell_all(&self, order: Order) {
         self.standing.set(Some(order));

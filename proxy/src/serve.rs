@@ -544,9 +544,12 @@ fn run_worker(
                             forget_client(shared, id);
                         }
                     },
-                    Some(Ask::Follow) => drop(worker.roster.tell(Order::Leave, |card| {
-                        matches!(card.pools.borrow().successor(), Some(None))
-                    })),
+                    Some(Ask::Follow) => {
+                        worker.roster.tell(Order::Leave, |card| {
+                            matches!(card.pools.borrow().successor(), Some(None))
+                        });
+                        worker.roster.wake();
+                    }
                     Some(Ask::Entries(answer)) => drop(answer.send(worker.roster.entries())),
                     Some(Ask::InTheWay(database, holds, answer)) => {
                         let _ = answer.send(worker.roster.in_the_way(database, &holds));

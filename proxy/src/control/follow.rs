@@ -34,6 +34,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Between two looks while anything is on hold: nobody may have told.
 const LOOK_AT_HOLDS_EVERY: Duration = Duration::from_millis(200);
 
+/// Between two looks whether the last session of a database that was replaced has gone.
+const CLOSED_LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// Between two attempts to reach the catalog.
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 
@@ -174,6 +177,8 @@ impl Follower {
                 if wait != RETRY_EVERY && !std::mem::take(&mut last).is_empty() {
                     tracing::info!(database = %db.name, "the catalog is followed again");
                 }
+                // Of a database that was replaced only the last sessions are waited for.
+                let wait = if db.is_closed() { wait.min(CLOSED_LOOK_EVERY) } else { wait };
                 next = tokio::time::Instant::now() + wait;
                 ask = ASK_FIRST;
             }

@@ -247,6 +247,10 @@ impl Session {
             self.client.poll_flush(cx);
             self.deliver();
             self.client.poll_flush(cx);
+            if self.pools.successor().is_some() {
+                // Not this: with its next message. The lease of the database before would live until then.
+                self.follow();
+            }
             if self.client.gone || self.must_leave() {
                 return Poll::Ready(());
             }

@@ -208,6 +208,7 @@ pub(super) fn bind(
 }
 
 fn create_sequence(topology: &Topology, values: Values<'_>) -> Result<Plan, Refusal> {
+    values.touched.note(Unit::EVERYTHING);
     let tokens = tokens(values.sql);
     let word = |index: usize, text: &str| {
         tokens.get(index).is_some_and(|token| token.kind == TokenKind::Word && token.text == text)
