@@ -714,6 +714,13 @@ fn a_template_of_an_older_topology_is_made_again() {
     let found = statement.template.plan(&new, sql, &statement.literals, Default::default()).unwrap();
     // Without facts "customer_id" may be a column of countries: scattered, which is right, too.
     assert_eq!(pgherd_router::describe(&found, &new), "each of s0, s1, s2, s3: union");
+    // A prepared statement comes with its whole text. It was refused by whoever waited while a shard joined.
+    let sql = "SELECT total FROM orders WHERE customer_id = 2;";
+    let statement = parse(&old, sql).remove(0);
+    let mut new = herd();
+    new.version = 2;
+    let found = statement.template.plan(&new, sql, &statement.literals, Default::default()).unwrap();
+    assert_eq!(pgherd_router::describe(&found, &new), "one shard: s2");
 }
 
 #[test]

@@ -189,7 +189,14 @@ fn template(topology: &Topology, sql: &str, literals: &[Literal]) -> Made {
         made.depends_on_literals = true;
         return made;
     }
-    let tokens = tokens(sql);
+    let mut tokens = tokens(sql);
+    // A prepared statement planned anew comes with its whole text; what the analysis gives has been cut there.
+    while tokens
+        .last()
+        .is_some_and(|token| token.kind == crate::lexer::TokenKind::Punctuation && token.text == ";")
+    {
+        tokens.pop();
+    }
     let made = classify::statement(topology, sql, &tokens, literals);
     debug_assert_eq!(made.template.version, topology.version);
     made
