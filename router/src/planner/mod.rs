@@ -47,7 +47,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use crate::lexer::{Seeds, fingerprint, tokens};
+use crate::lexer::{Seeds, TokenKind, fingerprint, tokens};
 use crate::plan::{Literal, Params, Plan, Statement, Template};
 use crate::refusal::Refusal;
 use crate::topology::Topology;
@@ -189,7 +189,11 @@ fn template(topology: &Topology, sql: &str, literals: &[Literal]) -> Made {
         made.depends_on_literals = true;
         return made;
     }
-    let tokens = tokens(sql);
+    let mut tokens = tokens(sql);
+    // The text of a prepared statement that is planned anew is whole. It once was refused for its own end.
+    while tokens.last().is_some_and(|token| token.kind == TokenKind::Punctuation && token.text == ";") {
+        tokens.pop();
+    }
     let made = classify::statement(topology, sql, &tokens, literals);
     debug_assert_eq!(made.template.version, topology.version);
     made
