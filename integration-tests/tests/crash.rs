@@ -13,7 +13,7 @@ use pgherd_integration_tests::{Stage, StageOptions, torment, until};
 
 #[test]
 fn pgherd_killed_at_random_moments_under_load_loses_and_doubles_nothing() {
-    torment::pgherd_killed_at_random(5);
+    torment::pgherd_killed_at_random(3);
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn pgherd_killed_at_each_step_of_a_commit_leaves_it_whole_or_undone() {
 
 #[test]
 fn a_killed_and_restarted_server_loses_nothing_that_was_acknowledged() {
-    torment::a_server_killed(2);
+    torment::a_server_killed(1);
 }
 
 /// Rows of the table `items` (id, v), with v 0: two that live on each shard.

@@ -47,7 +47,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use crate::lexer::{Seeds, fingerprint, tokens};
+use crate::lexer::{Seeds, TokenKind, fingerprint, tokens};
 use crate::plan::{Literal, Params, Plan, Statement, Template};
 use crate::refusal::Refusal;
 use crate::topology::Topology;
