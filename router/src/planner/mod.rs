@@ -191,10 +191,7 @@ fn template(topology: &Topology, sql: &str, literals: &[Literal]) -> Made {
     }
     let mut tokens = tokens(sql);
     // A prepared statement planned anew comes with its whole text; what the analysis gives has been cut there.
-    while tokens
-        .last()
-        .is_some_and(|token| token.kind == crate::lexer::TokenKind::Punctuation && token.text == ";")
-    {
+    while tokens.last().is_some_and(|token| token.kind == TokenKind::Punctuation && token.text == ";") {
         tokens.pop();
     }
     let made = classify::statement(topology, sql, &tokens, literals);
