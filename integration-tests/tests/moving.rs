@@ -2,7 +2,6 @@
 //!
 //! The moves are made by SQL (`mover`), by the letter of the contract, and by pgherd itself.
 
-#[allow(dead_code)]
 mod raw;
 
 use std::process::Stdio;

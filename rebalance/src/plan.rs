@@ -452,6 +452,8 @@ mod tests {
                 primary: Address {
                     host: "h".into(),
                     port: 1,
+                    others: Vec::new(),
+                    balance: false,
                     dbname: name.into(),
                     security: Security::default(),
                 },
