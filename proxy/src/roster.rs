@@ -104,21 +104,34 @@ impl Why {
     }
 }
 
-/// What a client's open transaction has to do with the places of rows. In a database that is not sharded it stays as it is.
+/// What a client's open transaction has to do with the places of rows. In a database that is not sharded it stays as it is. Small, for
+/// there are many: numbers that are only compared for being the same are cut to 32 bits.
 #[derive(Default)]
 pub struct Stand {
-    /// The database whose distributions are meant.
-    database: Cell<u64>,
     /// By the transaction that is open, or by statements whose replies are owed.
     pub touched: Touched,
-    /// By a statement that waits; `since` counts.
-    waiting: Touched,
-    /// It waits for the holds up to this one, and later ones wait for it; 0: it does not wait.
-    since: Cell<u64>,
+    /// The database whose distributions are meant.
+    database: Cell<u32>,
     /// Of the lease under which something was touched.
-    tenure: Cell<u64>,
+    tenure: Cell<u32>,
     /// The placement's generation when the transaction's first statement was planned; 0: none was.
-    pub snapshot: Cell<u64>,
+    snapshot: Cell<u32>,
+    waiting: Cell<Option<Box<Waiting>>>,
+}
+
+/// A statement that waits: for the holds up to `since`; later ones wait for it.
+struct Waiting {
+    touched: Touched,
+    since: u64,
+    /// Units that were put on hold while there was no lease may be moving: they do not wait.
+    tenure: u64,
+}
+
+impl Waiting {
+    /// The hold came later, and waits.
+    fn is_in_the_way(&self, hold: &Hold) -> bool {
+        self.since < hold.generation && self.touched.meets(&hold.held)
+    }
 }
 
 impl Stand {
@@ -129,37 +142,49 @@ impl Stand {
 
     /// Nothing was touched yet, or under this lease.
     pub fn is_of(&self, tenure: u64) -> bool {
-        self.touched.is_empty() || self.tenure.get() == tenure
+        self.touched.is_empty() || self.tenure.get() == tenure as u32
     }
 
     pub fn touch(&self, database: u64, tenure: u64, touched: &Touched) {
-        self.database.set(database);
-        self.tenure.set(tenure);
+        self.database.set(database as u32);
+        self.tenure.set(tenure as u32);
         self.touched.add(touched);
     }
 
-    /// A statement that touches this waits from now on, for holds up to `generation`.
-    pub fn wait(&self, database: u64, generation: u64, touched: &Touched) {
-        self.database.set(database);
-        if self.since.get() == 0 {
-            self.since.set(generation.max(1));
+    /// The placement's generation as of which the transaction may see rows: that of its first statement, which this may be.
+    pub fn sees(&self, generation: u64) -> u64 {
+        if self.snapshot.get() == 0 {
+            self.snapshot.set(u32::try_from(generation).unwrap_or(u32::MAX));
         }
-        self.waiting.clear();
-        self.waiting.add(touched);
+        u64::from(self.snapshot.get())
+    }
+
+    /// A statement that touches this waits from now on, for holds up to `generation`.
+    pub fn wait(&self, database: u64, tenure: u64, generation: u64, touched: &Touched) {
+        self.database.set(database as u32);
+        let before = self.waiting.take().filter(|waiting| waiting.tenure == tenure);
+        let since = before.map_or(generation, |waiting| waiting.since);
+        self.waiting.set(Some(Box::new(Waiting { touched: touched.clone(), since, tenure })));
     }
 
     pub fn waits_no_more(&self) {
-        self.since.set(0);
-        self.waiting.clear();
+        self.waiting.set(None);
+    }
+
+    fn while_waiting(&self, holds: impl FnOnce(&Waiting) -> bool) -> bool {
+        let waiting = self.waiting.take();
+        let held = waiting.as_deref().is_some_and(holds);
+        self.waiting.set(waiting);
+        held
     }
 
     /// Whether the hold keeps a statement that touches this from running. Not when its transaction is in the way already: the hold waits
     /// for it to end, and it may need more of what is on hold until then. Nor when the statement itself has waited for earlier holds
     /// since before this one: with units on hold one after the other, a statement that touches many of them would never run.
-    pub fn is_kept(&self, touched: &Touched, hold: &Hold) -> bool {
+    pub fn is_kept(&self, tenure: u64, touched: &Touched, hold: &Hold) -> bool {
         touched.meets(&hold.held)
             && !self.touched.meets(&hold.held)
-            && !(self.waited_before(hold) && self.waiting.meets(&hold.held))
+            && !self.while_waiting(|waiting| waiting.tenure == tenure && waiting.is_in_the_way(hold))
     }
 
     /// It touches something within `held` that its transaction has not touched before.
@@ -167,14 +192,10 @@ impl Stand {
         touched.meets(held) && !self.touched.covers_within(touched, held)
     }
 
-    fn waited_before(&self, hold: &Hold) -> bool {
-        (1..hold.generation).contains(&self.since.get())
-    }
-
     /// Whether the client has to do with the unit still, so that it cannot move.
     fn is_in_the_way(&self, database: u64, hold: &Hold) -> bool {
-        self.database.get() == database
-            && (self.touched.meets(&hold.held) || self.waited_before(hold) && self.waiting.meets(&hold.held))
+        self.database.get() == database as u32
+            && (self.touched.meets(&hold.held) || self.while_waiting(|waiting| waiting.is_in_the_way(hold)))
     }
 }
 
@@ -449,13 +470,13 @@ mod tests {
         let hold =
             |generation| Hold { id: 7, generation, held: Held::Slots { distribution: 0, from: 5, to: 5 } };
         let stand = Stand::default();
-        assert!(stand.is_kept(&unit(5), &hold(3)));
-        assert!(!stand.is_kept(&unit(6), &hold(3)));
+        assert!(stand.is_kept(1, &unit(5), &hold(3)));
+        assert!(!stand.is_kept(1, &unit(6), &hold(3)));
         assert!(!stand.is_in_the_way(1, &hold(3)));
 
         // A transaction that has touched it goes on, and is in the way until it ends.
         stand.touch(1, 1, &unit(5));
-        assert!(!stand.is_kept(&unit(5), &hold(3)));
+        assert!(!stand.is_kept(1, &unit(5), &hold(3)));
         assert!(stand.is_in_the_way(1, &hold(3)));
         assert!(!stand.is_in_the_way(2, &hold(3)), "another database's numbers mean other distributions");
         assert!(stand.is_of(1) && !stand.is_of(2));
@@ -464,14 +485,16 @@ mod tests {
         assert!(stand.is_of(2), "nothing is touched");
 
         // One that waits for hold 3 is in the way of hold 4, and not kept by it.
-        stand.wait(1, 3, &unit(5));
-        assert!(stand.is_kept(&unit(5), &hold(3)) && !stand.is_in_the_way(1, &hold(3)));
-        assert!(!stand.is_kept(&unit(5), &hold(4)) && stand.is_in_the_way(1, &hold(4)));
-        stand.wait(1, 4, &unit(5));
-        assert!(stand.is_kept(&unit(5), &hold(3)), "it still waits for what it waited for at first");
-        assert!(!stand.is_kept(&unit(5), &hold(4)));
+        stand.wait(1, 1, 3, &unit(5));
+        assert!(stand.is_kept(1, &unit(5), &hold(3)) && !stand.is_in_the_way(1, &hold(3)));
+        assert!(!stand.is_kept(1, &unit(5), &hold(4)) && stand.is_in_the_way(1, &hold(4)));
+        stand.wait(1, 1, 4, &unit(5));
+        assert!(stand.is_kept(1, &unit(5), &hold(3)), "it still waits for what it waited for at first");
+        assert!(!stand.is_kept(1, &unit(5), &hold(4)));
+        // What was put on hold while there was no lease did not wait for anybody.
+        assert!(stand.is_kept(2, &unit(5), &hold(9)) && !stand.is_kept(1, &unit(5), &hold(9)));
         stand.waits_no_more();
-        assert!(stand.is_kept(&unit(5), &hold(4)) && !stand.is_in_the_way(1, &hold(4)));
+        assert!(stand.is_kept(1, &unit(5), &hold(4)) && !stand.is_in_the_way(1, &hold(4)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::cell::Cell;
 use crate::topology::SLOTS;
 
 /// Units kept one by one; with more, it is a whole distribution, or everything.
-const UNITS_MAX: usize = 8;
+const UNITS_MAX: usize = 6;
 
 /// A slot of a distribution, a whole distribution, or everything. In a distribution by directory a key stands in the slot that
 /// it would have by its hash; ranges and lists are taken whole.

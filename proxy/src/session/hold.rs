@@ -120,7 +120,7 @@ impl Session {
             Err(obstacle) => obstacle,
         };
         let generation = topology.holds.iter().map(|hold| hold.generation).max().unwrap_or_default();
-        self.card.stand.wait(self.db.number, generation, touched);
+        self.card.stand.wait(self.db.number, self.db.lease.tenure(), generation, touched);
         let Some(wait) = wait else {
             // What was in force may have changed before anybody listened: one more look.
             *wait = Some(Wait { changes: self.db.changes(), begun: Instant::now() });
@@ -197,10 +197,8 @@ impl Session {
     fn touch(&self, topology: &Topology, touched: &Touched) -> Result<(), Obstacle> {
         let stand = &self.card.stand;
         let block = self.block.as_ref();
-        if block.is_some() && stand.snapshot.get() == 0 {
-            // With its first statement, whichever that is, it may take its only snapshot.
-            stand.snapshot.set(topology.generation);
-        }
+        // With its first statement, whichever that is, it may take its only snapshot.
+        let snapshot = block.map(|_| stand.sees(topology.generation)).unwrap_or_default();
         if touched.is_empty() {
             return Ok(());
         }
@@ -213,10 +211,9 @@ impl Session {
         if !self.db.lease.serves(now) && !self.db.lease.serves(Instant::now()) {
             return Err(Obstacle::CutOff);
         }
-        if let Some(hold) = topology.holds.iter().find(|hold| stand.is_kept(touched, hold)) {
+        if let Some(hold) = topology.holds.iter().find(|hold| stand.is_kept(tenure, touched, hold)) {
             return Err(Obstacle::Held(hold.id));
         }
-        let snapshot = stand.snapshot.get();
         let unseen = |moved: &&touch::Moved| moved.generation > snapshot;
         let of_server = self.pools.default_isolation();
         if block.is_some_and(|block| block.keeps_snapshot(&self.settings, of_server).is_some())
