@@ -13,6 +13,9 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 const WRITERS: usize = 4;
 const TELLERS: i32 = 10;
 
+/// Commits of others come between two statements of a transaction.
+const BETWEEN: Duration = Duration::from_millis(3);
+
 fn start(reads: &str) -> Stage {
     let stage = Stage::prepare(&StageOptions { fsync: false, ..StageOptions::default() });
     let file = stage.herd().folder().join("pgherd.toml");
@@ -26,6 +29,23 @@ fn start(reads: &str) -> Stage {
     stage.make_bank(1);
     stage.ask("UPDATE pgbench_tellers SET tbalance = 1000; UPDATE pgbench_branches SET bbalance = 0");
     stage
+}
+
+/// What the readers saw.
+#[derive(Default)]
+struct Seen {
+    reads: AtomicU64,
+    wrong: AtomicU64,
+}
+
+impl Seen {
+    fn check(&self, what: &str, sum: i64) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        if sum != i64::from(TELLERS) * 1000 {
+            self.wrong.fetch_add(1, Ordering::Relaxed);
+            println!("{what}: {sum}");
+        }
+    }
 }
 
 async fn connect(url: &str) -> Client {
@@ -64,7 +84,7 @@ const WINDOW: &str =
     "SELECT sum(tbalance) FROM (SELECT tbalance, rank() OVER (ORDER BY tbalance) FROM pgbench_tellers) s";
 const TWO_TABLES: &str =
     "SELECT (SELECT sum(tbalance) FROM pgbench_tellers) + (SELECT sum(bbalance) FROM pgbench_branches)";
-const TRANSFERS_TO_TELLERS: &str = "SELECT sum(tbalance) FROM pgbench_tellers WHERE tid > 0";
+const FILTERED: &str = "SELECT sum(tbalance) FROM pgbench_tellers WHERE tid > 0";
 const ROWS: &str =
     "SELECT tbalance::bigint FROM pgbench_tellers UNION ALL SELECT bbalance::bigint FROM pgbench_branches";
 const SORTED: &str = "SELECT tbalance::bigint, tid FROM pgbench_tellers ORDER BY tid";
@@ -98,15 +118,8 @@ async fn copied(client: &Client, table: &str) -> i64 {
 }
 
 /// What is read, and whether it is of one moment: every total that a reader sees is the bank's.
-async fn read_all(client: &Client, wrong: &AtomicU64, reads: &AtomicU64) {
-    let total = i64::from(TELLERS) * 1000;
-    let check = |what: &str, sum: i64| {
-        reads.fetch_add(1, Ordering::Relaxed);
-        if sum != total {
-            wrong.fetch_add(1, Ordering::Relaxed);
-            println!("{what}: {sum}");
-        }
-    };
+async fn read_all(client: &Client, seen: &Seen) {
+    let check = |what: &str, sum: i64| seen.check(what, sum);
     for begin in ["", "BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ", "BEGIN READ ONLY"] {
         let end = if begin.is_empty() { "" } else { "COMMIT" };
         // One statement that sees both tables.
@@ -126,12 +139,11 @@ async fn read_all(client: &Client, wrong: &AtomicU64, reads: &AtomicU64) {
         }
         if begin.contains("REPEATABLE") {
             // Statement after statement sees the same moment.
-            for (what, first) in
-                [("sum", SUMS), ("window", WINDOW), ("sorted", SORTED), ("filter", TRANSFERS_TO_TELLERS)]
+            for (what, first) in [("sum", SUMS), ("window", WINDOW), ("sorted", SORTED), ("filter", FILTERED)]
             {
                 client.batch_execute(begin).await.expect("it begins");
                 let tellers = simple(client, first).await;
-                transfer_away(client).await;
+                tokio::time::sleep(BETWEEN).await;
                 let branch = simple(client, BRANCH).await;
                 check(&format!("repeatable read, {what}"), tellers + branch);
                 let again = copied(client, "pgbench_tellers").await;
@@ -142,21 +154,9 @@ async fn read_all(client: &Client, wrong: &AtomicU64, reads: &AtomicU64) {
     }
 }
 
-/// Gives commits of others time to come between two statements.
-async fn transfer_away(_client: &Client) {
-    tokio::time::sleep(Duration::from_millis(3)).await;
-}
-
 /// Tellers alone, for what reads one table: transfers stay among them.
-async fn read_tellers(client: &Client, wrong: &AtomicU64, reads: &AtomicU64) {
-    let total = i64::from(TELLERS) * 1000;
-    let check = |what: &str, sum: i64| {
-        reads.fetch_add(1, Ordering::Relaxed);
-        if sum != total {
-            wrong.fetch_add(1, Ordering::Relaxed);
-            println!("{what}: {sum}");
-        }
-    };
+async fn read_tellers(client: &Client, seen: &Seen) {
+    let check = |what: &str, sum: i64| seen.check(what, sum);
     for begin in ["", "BEGIN"] {
         let end = if begin.is_empty() { "" } else { "COMMIT" };
         client.batch_execute(begin).await.expect("it begins");
@@ -178,8 +178,7 @@ async fn read_tellers(client: &Client, wrong: &AtomicU64, reads: &AtomicU64) {
 /// Runs transfers and reads for a while: reads, wrong ones, transfers.
 fn run(stage: &Stage, seconds: u64, to_branch: bool) -> (u64, u64, u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let (wrong, reads, transfers) =
-        (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (seen, transfers) = (Arc::new(Seen::default()), Arc::new(AtomicU64::new(0)));
     let stop = Arc::new(AtomicBool::new(false));
     runtime.block_on(async {
         let mut tasks = Vec::new();
@@ -198,13 +197,13 @@ fn run(stage: &Stage, seconds: u64, to_branch: bool) -> (u64, u64, u64) {
         }
         for _ in 0..2 {
             let (client, stop) = (connect(&stage.url()).await, stop.clone());
-            let (wrong, reads) = (wrong.clone(), reads.clone());
+            let seen = seen.clone();
             tasks.push(tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     if to_branch {
-                        read_all(&client, &wrong, &reads).await;
+                        read_all(&client, &seen).await;
                     } else {
-                        read_tellers(&client, &wrong, &reads).await;
+                        read_tellers(&client, &seen).await;
                     }
                 }
             }));
@@ -218,8 +217,11 @@ fn run(stage: &Stage, seconds: u64, to_branch: bool) -> (u64, u64, u64) {
             task.await.expect("no client failed");
         }
     });
-    let figures =
-        (reads.load(Ordering::Relaxed), wrong.load(Ordering::Relaxed), transfers.load(Ordering::Relaxed));
+    let figures = (
+        seen.reads.load(Ordering::Relaxed),
+        seen.wrong.load(Ordering::Relaxed),
+        transfers.load(Ordering::Relaxed),
+    );
     println!("{figures:?} reads, wrong ones, transfers");
     figures
 }

@@ -138,6 +138,25 @@ pub fn wished(distribution: &Distribution, shards: &[Shard], epoch: u64) -> Reco
 }
 
 impl Record {
+    /// # Errors
+    /// Another method, or keys of other types: no move of rows leads there.
+    pub fn fits(&self, name: &str, configured: &Distribution) -> Result<(), String> {
+        let method = match configured.by {
+            Method::Hash => "hash",
+            Method::Range(_) => "range",
+            Method::List(_) => "list",
+            Method::Directory(_) => "directory",
+        };
+        let types = types_text(&configured.types);
+        if self.method == method && self.types == types {
+            return Ok(());
+        }
+        Err(format!(
+            "distribution \"{name}\" is recorded as {} of ({}), and the configuration says {method} of ({types})",
+            self.method, self.types
+        ))
+    }
+
     /// The rule, and how it is shown. `shards`: names, by [`ShardId`].
     ///
     /// # Errors
@@ -148,19 +167,7 @@ impl Record {
         configured: &Distribution,
         shards: &[&str],
     ) -> Result<(Rule, Vec<Shown>), String> {
-        let of_configuration = match configured.by {
-            Method::Hash => "hash",
-            Method::Range(_) => "range",
-            Method::List(_) => "list",
-            Method::Directory(_) => "directory",
-        };
-        let types = types_text(&configured.types);
-        if self.method != of_configuration || self.types != types {
-            return Err(format!(
-                "distribution \"{name}\" is recorded as {} of ({}), and the configuration says {of_configuration} of ({types})",
-                self.method, self.types
-            ));
-        }
+        self.fits(name, configured)?;
         let shard = |wanted: &str, what: String| {
             let at = shards.iter().position(|shard| *shard == wanted);
             at.map(|at| ShardId(at as u16)).ok_or_else(|| {

@@ -15,7 +15,7 @@ use pgherd_router::topology::SLOTS;
 use pgherd_router::value::KeyValue;
 
 use crate::assign;
-use crate::placement::{Part, Record, Slots, types_text, wished};
+use crate::placement::{Part, Record, Slots, wished};
 
 /// What moves at once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,19 +76,7 @@ pub fn difference(
     wish: &Distribution,
     shards: &[Shard],
 ) -> Result<Difference, String> {
-    let method = match wish.by {
-        Method::Hash => "hash",
-        Method::Range(_) => "range",
-        Method::List(_) => "list",
-        Method::Directory(_) => "directory",
-    };
-    let types = types_text(&wish.types);
-    if truth.method != method || truth.types != types {
-        return Err(format!(
-            "distribution \"{name}\" is recorded as {} of ({}), and the configuration says {method} of ({types}): no move of rows leads there",
-            truth.method, truth.types
-        ));
-    }
+    truth.fits(name, wish).map_err(|why| format!("{why}: no move of rows leads there"))?;
     let of_parts = truth.parts.iter().filter_map(|part| part.shard.as_ref());
     for shard in truth.slots.iter().map(|run| &run.shard).chain(of_parts) {
         if !shards.iter().any(|known| known.name == *shard) {

@@ -314,6 +314,15 @@ pub fn read_bind_tail<'a>(
     fields.end()
 }
 
+/// Appends a Bind message whose end, behind the names, is there already.
+pub fn bind_with(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], tail: &[u8]) {
+    frame(out, b'B', |o| {
+        cstr(o, portal);
+        cstr(o, statement);
+        o.extend_from_slice(tail);
+    });
+}
+
 /// Appends a Bind message.
 pub fn bind(
     out: &mut Vec<u8>,

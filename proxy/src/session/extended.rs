@@ -390,13 +390,7 @@ impl Session {
     ) {
         let name = self.put(index, &prepared, None);
         let link = &mut self.links[index];
-        message::frame(&mut link.out, b'B', |o| {
-            o.extend_from_slice(bind.portal);
-            o.push(0);
-            o.extend_from_slice(name.as_bytes());
-            o.push(0);
-            o.extend_from_slice(bind.tail);
-        });
+        message::bind_with(&mut link.out, bind.portal, name.as_bytes(), bind.tail);
         link.expects.push_back(Expect::Bind);
         link.unsynced = true;
         link.wrote |= !template.read_only;

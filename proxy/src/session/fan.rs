@@ -554,12 +554,7 @@ impl Session {
                 let name = self.put_statement(index, prepared, false);
                 let link = &mut self.links[index];
                 *link.captured = super::link::Captured { used: true, ..Default::default() };
-                message::frame(&mut link.out, b'B', |o| {
-                    o.push(0);
-                    o.extend_from_slice(name.as_bytes());
-                    o.push(0);
-                    o.extend_from_slice(tail);
-                });
+                message::bind_with(&mut link.out, b"", name.as_bytes(), tail);
                 if describe {
                     message::describe(&mut link.out, b'P', b"");
                 }

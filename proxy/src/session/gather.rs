@@ -361,10 +361,7 @@ impl Session {
                 self.begin_unit(at);
                 let link = &mut self.links[at];
                 message::parse(&mut link.out, b"", sql.as_bytes(), &prepared.types);
-                message::frame(&mut link.out, b'B', |o| {
-                    o.extend_from_slice(b"\0\0");
-                    o.extend_from_slice(tail);
-                });
+                message::bind_with(&mut link.out, b"", b"", tail);
                 message::execute(&mut link.out, b"", 0);
                 self.end_unit(at, Unit::Rows { describe: false });
             }

@@ -380,9 +380,14 @@ impl Link {
         self.hold = hold;
     }
 
+    /// Nothing more will come of what it was asked.
+    pub fn has_answered(&self) -> bool {
+        self.broken.is_some() || self.quiet()
+    }
+
     /// The unit that was sent has begun, or will not.
     pub fn has_begun(&self) -> bool {
-        self.captured.begun || self.broken.is_some() || self.quiet()
+        self.captured.begun || self.has_answered()
     }
 
     pub fn fail(&mut self, broken: Broken) {

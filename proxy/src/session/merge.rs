@@ -460,13 +460,7 @@ impl Session {
             let link = &mut self.links[index];
             link.captured.begin();
             let portal = merging.portal.as_bytes();
-            message::frame(&mut link.out, b'B', |o| {
-                o.extend_from_slice(portal);
-                o.push(0);
-                o.extend_from_slice(name.as_bytes());
-                o.push(0);
-                o.extend_from_slice(tail);
-            });
+            message::bind_with(&mut link.out, portal, name.as_bytes(), tail);
             message::describe(&mut link.out, b'P', portal);
             if moment.flush() {
                 link.out.extend_from_slice(message::FLUSH);

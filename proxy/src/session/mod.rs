@@ -430,32 +430,37 @@ impl Session {
                     self.run_units(indices).await;
                     return Err(End::Client);
                 }
-            } else if self.run_units_or_eof(indices).await {
+            } else if self.links_until(indices, Link::has_answered, true).await {
                 return Ok(());
             }
         }
     }
 
-    /// `true`: the units are done; `false`: the client's stream ended before.
-    async fn run_units_or_eof(&mut self, indices: &[usize]) -> bool {
+    /// Waits until each of these links is `done`. `false`, with `or_eof` only: the client's stream ended before.
+    async fn links_until(&mut self, indices: &[usize], done: fn(&Link) -> bool, or_eof: bool) -> bool {
         poll_fn(|cx| {
             loop {
+                // The client first: a link is not read, nor its waker registered, while the client is backlogged.
                 let mut progress = self.client.poll_flush(cx);
                 let mut waiting = false;
                 for &i in indices {
                     let link = &mut self.links[i];
                     progress |= link.poll_flush(cx);
-                    progress |= link.poll_take(cx, &mut self.client);
-                    waiting |= link.broken.is_none() && !link.quiet();
+                    if !done(link) {
+                        progress |= link.poll_take(cx, &mut self.client);
+                    }
+                    waiting |= !done(link);
                 }
                 if !waiting {
                     return Poll::Ready(true);
                 }
-                if self.client.inbox_has_room() {
-                    progress |= self.client.poll_fill(cx);
-                }
-                if self.client.eof || self.client.gone || self.card.ends().is_some() {
-                    return Poll::Ready(false);
+                if or_eof {
+                    if self.client.inbox_has_room() {
+                        progress |= self.client.poll_fill(cx);
+                    }
+                    if self.client_is_leaving() {
+                        return Poll::Ready(false);
+                    }
                 }
                 if !progress {
                     return Poll::Pending;
@@ -463,6 +468,10 @@ impl Session {
             }
         })
         .await
+    }
+
+    fn client_is_leaving(&self) -> bool {
+        self.client.eof || self.client.gone || self.card.ends().is_some()
     }
 
     fn backlogged(&self) -> bool {
@@ -1111,26 +1120,7 @@ impl Session {
 
     /// Waits until the given links have answered all that they were asked. Broken ones count as answered.
     async fn run_units(&mut self, indices: &[usize]) {
-        poll_fn(|cx| {
-            loop {
-                // The client first: a link is not read, nor its waker registered, while the client is backlogged.
-                let mut progress = self.client.poll_flush(cx);
-                let mut waiting = false;
-                for &i in indices {
-                    let link = &mut self.links[i];
-                    progress |= link.poll_flush(cx);
-                    progress |= link.poll_take(cx, &mut self.client);
-                    waiting |= link.broken.is_none() && !link.quiet();
-                }
-                if !waiting {
-                    return Poll::Ready(());
-                }
-                if !progress {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await;
+        self.links_until(indices, Link::has_answered, false).await;
     }
 
     /// What the last unit on a link said: its tag, or its error, or how the link was lost.

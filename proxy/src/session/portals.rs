@@ -134,13 +134,7 @@ impl Session {
             let link = &mut self.links[index];
             // Bound on the server only to be described: its BindComplete is not the client's.
             message::close(&mut link.out, b'P', DESCRIBED);
-            message::frame(&mut link.out, b'B', |o| {
-                o.extend_from_slice(DESCRIBED);
-                o.push(0);
-                o.extend_from_slice(server_name.as_bytes());
-                o.push(0);
-                o.extend_from_slice(tail);
-            });
+            message::bind_with(&mut link.out, DESCRIBED, server_name.as_bytes(), tail);
             message::describe(&mut link.out, b'P', DESCRIBED);
             message::close(&mut link.out, b'P', DESCRIBED);
             link.expects.extend([

@@ -6,16 +6,13 @@
 //! - a SELECT's portal takes its snapshot at Bind (PostgreSQL, `PortalStart`), so BindComplete says that it is taken;
 //! - nothing reaches the client before it is known that no commit went in between.
 
-use std::future::poll_fn;
-use std::task::Poll;
-
 use pgherd_config::CrossShardReads;
 use pgherd_pool::Leave;
 use pgherd_router::ShardId;
 use pgherd_router::plan::Isolation;
 use pgherd_wire::message::Report;
 
-use super::link::Unit;
+use super::link::{Link, Unit};
 use super::{End, HALF_CLOSED_LOOK, LinkError, Session};
 
 /// How often the snapshots of a statement are taken again when a commit has overtaken them.
@@ -156,10 +153,16 @@ impl Session {
         }
         loop {
             if !self.client_is_leaving() {
-                if self.begun(indices).await {
+                if self.links_until(indices, Link::has_begun, true).await {
                     break;
                 }
-            } else if tokio::time::timeout(HALF_CLOSED_LOOK, self.begun(indices)).await.is_ok() {
+            } else if tokio::time::timeout(
+                HALF_CLOSED_LOOK,
+                self.links_until(indices, Link::has_begun, false),
+            )
+            .await
+            .is_ok()
+            {
                 break;
             } else if self.client.gone || self.card.ends().is_some() || !self.half_closed().await {
                 // Whoever waits for the rows ends the session.
@@ -179,44 +182,6 @@ impl Session {
         self.run_units_watched(indices).await?;
         // An error is said as it is.
         Ok(indices.iter().any(|&i| self.links[i].captured.error.is_some() || self.links[i].broken.is_some()))
-    }
-
-    fn client_is_leaving(&self) -> bool {
-        self.client.eof || self.client.gone || self.card.ends().is_some()
-    }
-
-    /// `false`: the client's stream ended before.
-    async fn begun(&mut self, indices: &[usize]) -> bool {
-        let leaving = self.client_is_leaving();
-        poll_fn(|cx| {
-            loop {
-                let mut progress = self.client.poll_flush(cx);
-                let mut waiting = false;
-                for &i in indices {
-                    let link = &mut self.links[i];
-                    progress |= link.poll_flush(cx);
-                    if !link.has_begun() {
-                        progress |= link.poll_take(cx, &mut self.client);
-                    }
-                    waiting |= !link.has_begun();
-                }
-                if !waiting {
-                    return Poll::Ready(true);
-                }
-                if !leaving {
-                    if self.client.inbox_has_room() {
-                        progress |= self.client.poll_fill(cx);
-                    }
-                    if self.client_is_leaving() {
-                        return Poll::Ready(false);
-                    }
-                }
-                if !progress {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await
     }
 }
 

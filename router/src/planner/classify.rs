@@ -130,6 +130,15 @@ pub(super) fn statement(topology: &Topology, sql: &str, tokens: &[Token], litera
             Err(refusal) => draft.route = Route::Refuse(refusal),
         }
     }
+    if !is_plain(topology)
+        && let Some(allowed) = configures(topology, tokens)
+    {
+        // Which setting, and to what, is the literals' to say.
+        draft.depends_on_literals = true;
+        if let Err(refusal) = allowed {
+            draft = Draft::refused(refusal).literal();
+        }
+    }
     if draft.effect.is_none() && !matches!(draft.kind, Kind::SetConfig(_)) {
         draft.effect = effect_of_calls(tokens);
     }
@@ -533,6 +542,42 @@ fn set_config(mut reader: Reader<'_>) -> Option<Draft> {
     reader.at_end().then(|| Draft::new(Kind::SetConfig(calls), Route::One(FIRST)).literal())
 }
 
+/// set_config is a SET by other words, whatever else the statement does: what SET is refused, it is. `None`: nothing calls it.
+fn configures(topology: &Topology, tokens: &[Token]) -> Option<Result<(), Refusal>> {
+    let mut found = None;
+    for (index, token) in tokens.iter().enumerate() {
+        let called = tokens.get(index + 1).is_some_and(|next| next.text == "(" && !is_name(next));
+        if !is_name(token) || token.text != "set_config" || !called {
+            continue;
+        }
+        let constant = |at: usize| match tokens.get(at).and_then(config_text) {
+            // Not a part of an expression.
+            Some(ConfigText::Constant(text)) if tokens.get(at + 1).is_some_and(|next| next.text == ",") => {
+                Some(text)
+            }
+            _ => None,
+        };
+        let unclear = || {
+            Refusal::unsupported(
+                "cannot tell what set_config would set",
+                "Some settings decide how pgherd reads statements, so their names and values have to be constants in a sharded database.",
+                "Write the setting's name as a constant.",
+            )
+        };
+        let Some(name) = constant(index + 2).map(|name| name.to_ascii_lowercase()) else {
+            return Some(Err(unclear()));
+        };
+        if READ_BY.contains(&name.as_str()) {
+            let Some(value) = constant(index + 4) else { return Some(Err(unclear())) };
+            if let Some(refusal) = forbidden(topology, &name, &value) {
+                return Some(Err(refusal));
+            }
+        }
+        found = Some(Ok(()));
+    }
+    found
+}
+
 fn config_text(token: &Token) -> Option<ConfigText> {
     match token.kind {
         TokenKind::Param => token.text.parse::<u16>().ok()?.checked_sub(1).map(ConfigText::Param),
@@ -798,6 +843,9 @@ fn checked(topology: &Topology, draft: Draft) -> Draft {
         Some(refusal) => Draft::refused(refusal),
     }
 }
+
+/// Settings that statements are read by: see [`forbidden`].
+const READ_BY: [&str; 2] = ["standard_conforming_strings", "client_encoding"];
 
 fn forbidden(topology: &Topology, name: &str, value: &str) -> Option<Refusal> {
     if is_plain(topology) {
